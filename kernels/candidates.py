@@ -1,0 +1,240 @@
+"""The ways to compute one convolution, and an estimate of what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from . import _engine
+from .layout import Geometry, Staging, taps
+from .operations import Clamp, Convolution
+from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, similar_order, union_counts
+
+Family = Literal["pixels", "channels"]
+LATENCY = 4.0  # cycles of a multiply-add
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """One way to compute a convolution.
+
+    Attributes:
+        family: What lies in the lanes: ``pixels`` or output ``channels``.
+        lanes: Floats per vector.
+        size: Filters that share a list.
+        vectors: Vectors per tile: of pixels, or of output channels.
+        rows: Output rows per tile (``channels``).
+        columns: Output columns per tile (``channels``).
+        runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
+        reordered: Whether filters with equal zeros were put together.
+        dense: Whether every position is computed, as if nothing were pruned.
+    """
+
+    family: Family
+    lanes: int
+    size: int
+    vectors: int
+    rows: int = 1
+    columns: int = 1
+    runs_outer: bool = True
+    reordered: bool = False
+    dense: bool = False
+
+    def __str__(self) -> str:
+        if self.family == "pixels":
+            tile = f"{self.size}x{self.vectors}v{self.lanes}"
+        else:
+            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}"
+        order = "runs>tiles" if self.runs_outer else "tiles>runs"
+        return " ".join(
+            [self.family, tile, order, *(["reordered"] if self.reordered else []), *(["dense"] if self.dense else [])]
+        )
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a candidate computes: a matrix, its filters cut into runs, and the length of every run's list."""
+
+    matrix: Matrix
+    runs: Runs
+    counts: Ints
+
+
+@dataclass(frozen=True)
+class Task:
+    """One convolution with the geometry around it.
+
+    Attributes:
+        convolution: Weights and sizes.
+        clamp: Bounds of the result.
+        source: Geometry of the input.
+        target: Geometry of the output, and of the residual.
+        residual: Geometry of the residual, or None.
+        staging: How the input is taken apart for the pixel family, where there is a stride.
+    """
+
+    convolution: Convolution
+    clamp: Clamp
+    source: Geometry
+    target: Geometry
+    residual: Geometry | None
+    staging: Staging | None
+
+    @cached_property
+    def _valid(self) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """(groups, positions): the channel is there and the tap meets more than padding."""
+        c = self.convolution
+        kernel = np.zeros(c.weight.shape[2:], dtype=np.bool_)
+        rows, columns = (
+            [i for i, _ in taps(c, axis, self.source.shape[1 + axis], self.target.shape[1 + axis])] for axis in (0, 1)
+        )
+        kernel[np.ix_(rows, columns)] = True
+        return ((c.inputs >= 0)[:, :, None] & kernel.reshape(-1)).reshape(len(c.inputs), -1)
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """The weights that must be computed."""
+        c = self.convolution
+        weights = c.weight.reshape(len(c.weight), -1)
+        return Matrix(weights, (weights != 0) & self._valid[c.groups], c.groups)
+
+    @cached_property
+    def dense_matrix(self) -> Matrix:
+        """The same with every weight of a position that any filter of the group reads."""
+        mask, groups = self.matrix.mask, self.matrix.groups
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        used = np.logical_or.reduceat(mask, starts, axis=0)
+        return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
+
+    @cached_property
+    def _similar(self) -> Ints:
+        return similar_order(self.matrix)
+
+    def structure(self, candidate: Candidate) -> Structure:
+        """What a candidate computes: remembered, since many candidates share it."""
+        key = (candidate.size, candidate.family == "channels", candidate.reordered, candidate.dense)
+        if key not in self._structures:
+            matrix = self.dense_matrix if candidate.dense else self.matrix
+            order = self._similar if candidate.reordered else np.arange(len(matrix.groups))
+            runs = make_runs(order, matrix.groups, candidate.size, candidate.family == "channels")
+            self._structures[key] = Structure(matrix, runs, union_counts(matrix, runs))
+        return self._structures[key]
+
+    @cached_property
+    def _structures(self) -> dict[tuple[int, bool, bool, bool], Structure]:
+        return {}
+
+    def packed(self, candidate: Candidate) -> Packed:
+        """The lists and weights of a candidate."""
+        structure = self.structure(candidate)
+        staged = candidate.family == "pixels" and self.staging is not None
+        offsets = self._staged_offsets() if staged else self._direct_offsets()
+        return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
+
+    def filters(self, packed: Packed) -> _engine.Filters:
+        """What the engine takes."""
+        bias: Floats = np.where(packed.rows >= 0, self.convolution.bias[packed.rows], 0.0).astype(np.float32)
+        return _engine.Filters(packed.runs, packed.offsets, packed.weights, bias, packed.rows, self.clamp)
+
+    def _direct_offsets(self) -> Ints:
+        c = self.convolution
+        rows, columns = (np.arange(c.weight.shape[2 + axis]) * c.dilation[axis] - c.padding[axis] for axis in (0, 1))
+        kernel = rows[:, None] * self.source.pitch + columns
+        return (c.inputs[:, :, None] * self.source.stride + kernel.reshape(-1)).reshape(len(c.inputs), -1)
+
+    def _staged_offsets(self) -> Ints:
+        assert self.staging is not None
+        c, geometry = self.convolution, self.staging.geometry
+        kernel = np.zeros(c.weight.shape[2:], dtype=np.int64)
+        for r, s in np.ndindex(*kernel.shape):
+            y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
+            phase = (y % c.stride[0], x % c.stride[1])
+            if phase in self.staging.phases:
+                plane = self.staging.phases.index(phase)
+                kernel[r, s] = plane * geometry.stride + y // c.stride[0] * geometry.pitch + x // c.stride[1]
+        planes = c.inputs[:, :, None] * (len(self.staging.phases) * geometry.stride)
+        return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
+
+
+def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
+    """All candidates worth an estimate, in a fixed order."""
+    most = int(np.bincount(task.matrix.groups).max())
+    for lanes, pixel, channel in _engine.families(isa):
+        if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
+            yield from _pixel_candidates(task, lanes, pixel, most)
+        yield from _channel_candidates(task, lanes, channel, most)
+
+
+def _pixel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
+    vectors = plane_vectors(task.target, lanes)
+    for size, widest in tiles.items():
+        if size >= 2 * most:
+            continue
+        for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
+            used = -(-vectors // -(-vectors // wanted))  # tiles of one layer differ by one vector at most
+            for outer in (True, False):
+                for reordered in (False, True):
+                    yield Candidate("pixels", lanes, size, used, runs_outer=outer, reordered=reordered)
+
+
+def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
+    _, height, width = task.target.shape
+    for vectors, pixels in tiles.items():
+        size = vectors * lanes
+        if size >= 2 * most and vectors > 1:
+            continue
+        for rows, columns in sorted(_channel_tiles(height, width, pixels)):
+            for outer in (True, False) if height > rows else (True,):
+                yield Candidate("channels", lanes, size, vectors, rows, columns, runs_outer=outer)
+
+
+def _channel_tiles(height: int, width: int, pixels: int) -> set[tuple[int, int]]:
+    """(rows, columns) of tiles: the widest that cut the width evenly, then as many rows as fit."""
+    wide = [c for c in (16, 14, 12) if c <= pixels and width % c == 0][:1]
+    narrow = -(-width // -(-width // min(8, pixels)))
+    return {(next(r for r in (4, 2, 1) if r <= max(1, min(height, pixels // c))), c) for c in {*wide, narrow}}
+
+
+def plane_vectors(geometry: Geometry, lanes: int) -> int:
+    """Vectors that cover one plane, walked flat."""
+    return -(-((geometry.shape[1] - 1) * geometry.pitch + geometry.shape[2]) // lanes)
+
+
+def estimate(task: Task, candidate: Candidate, wide_rate: float) -> float:
+    """Roughly how many cycles a candidate takes.
+
+    Args:
+        task: The convolution.
+        candidate: How it is computed.
+        wide_rate: Multiply-adds (and loads) of 16 lanes per cycle; narrower vectors do two.
+    """
+    structure = task.structure(candidate)
+    counts = structure.counts
+    rate = wide_rate if candidate.lanes == 16 else 2.0
+    if candidate.family == "pixels":
+        tiles = -(-plane_vectors(task.target, candidate.lanes) // candidate.vectors)
+        staging = task.staging.planes.shape if task.staging is not None else (0, 0, 0)
+        copying = staging[0] * staging[1] * (12.0 + staging[2] / 8.0)
+        return tiles * _pixel_tile(counts, structure.runs.sizes, candidate.vectors, rate) + copying
+    _, height, width = task.target.shape
+    tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
+    return tiles * _channel_tile(task, counts, candidate, rate)
+
+
+def _pixel_tile(counts: Ints, sizes: Ints, vectors: int, rate: float) -> float:
+    work, loads = sizes * vectors / rate, vectors / rate + sizes / 2.0
+    each = np.maximum(np.maximum(work, loads), LATENCY)
+    return float((counts * each + 12.0 + 1.5 * sizes * vectors).sum())
+
+
+def _channel_tile(task: Task, counts: Ints, candidate: Candidate, rate: float) -> float:
+    pixels = candidate.rows * candidate.columns
+    parts = 8 if pixels * candidate.vectors < 2 else 4 if pixels * candidate.vectors < 4 else 2
+    work = max(pixels * candidate.vectors / rate, candidate.vectors / rate + pixels / 2.0, LATENCY / parts)
+    fill = candidate.size * 4 / 32.0  # cycles to bring one position's weights from the second-level cache
+    store = 0.0 if task.target.is_vector else pixels * candidate.size * (1.0 if task.residual is None else 2.0)
+    return float((counts * max(work, fill if task.target.is_vector else 0.0)).sum() + len(counts) * (20.0 + store))

@@ -1,0 +1,174 @@
+"""Lists: which input offsets each run of filters reads, and the weights that go with them.
+
+A run is up to ``size`` filters that share one list: the union of their non-zero positions, zeros stored where a filter
+has none. The finer the runs the fewer zeros are stored, the wider the more work each loaded input does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _engine
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The weights of a convolution as (filters, positions), a position being (input channel of the group, row, column).
+
+    Attributes:
+        weights: (filters, positions).
+        mask: (filters, positions): the weights that must be computed.
+        groups: (filters,): convolution group of each filter, ascending.
+    """
+
+    weights: Floats
+    mask: Bools
+    groups: Ints
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Filters in the order they are computed, cut into runs.
+
+    Attributes:
+        order: Filter of every slot, -1 for a slot that only pads.
+        starts: First slot of every run.
+        sizes: Filters of every run.
+    """
+
+    order: Ints
+    starts: Ints
+    sizes: Ints
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What the engine's ``Filters`` takes, but for the bias and the clamp."""
+
+    runs: Ints
+    offsets: npt.NDArray[np.int32]
+    weights: Floats
+    rows: npt.NDArray[np.int32]
+
+
+def make_runs(order: Ints, groups: Ints, size: int, padded: bool) -> Runs:
+    """Cut filters into runs of ``size`` that never cross convolution groups.
+
+    Args:
+        order: Filters in the order to compute them, the groups one after the other.
+        groups: (filters,): convolution group of each filter.
+        size: Filters per run, a power of two.
+        padded: Whether a rest fills a run of ``size`` slots; otherwise it is cut into smaller powers of two.
+    """
+    counts = np.bincount(groups)
+    counts = counts[counts > 0]
+    if (counts == 1).all() and not padded:
+        return Runs(order, np.arange(len(order)), np.ones(len(order), dtype=np.int64))
+    sizes = [s for count in counts.tolist() for s in _cut(count, size, padded)]
+    filled = np.asarray(sizes, dtype=np.int64)
+    if not padded:
+        return Runs(order, np.cumsum(filled) - filled, filled)
+    starts = np.arange(len(sizes)) * size
+    slots = np.full(len(sizes) * size, -1, dtype=np.int64)
+    slots[np.repeat(starts - (np.cumsum(filled) - filled), filled) + np.arange(len(order))] = order
+    return Runs(slots, starts, filled)
+
+
+def _cut(count: int, size: int, padded: bool) -> list[int]:
+    sizes = [size] * (count // size)
+    rest = count % size
+    if rest and padded:
+        sizes.append(rest)
+        rest = 0
+    while rest:
+        part = 1 << (rest.bit_length() - 1)
+        sizes.append(part)
+        rest -= part
+    return sizes
+
+
+def similar_order(matrix: Matrix) -> Ints:
+    """Filters ordered so that equal masks of one group stand together, in the order of their first member."""
+    if not matrix.mask.size:  # no input is alive: only biases are left
+        return np.argsort(matrix.groups, kind="stable")
+    keys = np.packbits(matrix.mask, axis=1)
+    view = np.ascontiguousarray(keys).view([("", np.void, keys.shape[1])]).reshape(-1)
+    _, first, inverse = np.unique(view, return_index=True, return_inverse=True)
+    return np.lexsort((first[inverse.reshape(-1)], matrix.groups))
+
+
+def union_counts(matrix: Matrix, runs: Runs) -> Ints:
+    """Length of every run's list."""
+    counts = np.zeros(len(runs.starts), dtype=np.int64)
+    for size in np.unique(runs.sizes).tolist():
+        which = np.flatnonzero(runs.sizes == size)
+        counts[which] = _union(matrix.mask, runs, which, size).sum(axis=1)
+    return counts
+
+
+def _union(mask: Bools, runs: Runs, which: Ints, size: int) -> Bools:
+    union = mask[runs.order[runs.starts[which]]]
+    for i in range(1, size):
+        union |= mask[runs.order[runs.starts[which] + i]]
+    return union
+
+
+def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
+    """Make the lists of all runs.
+
+    Args:
+        matrix: The weights and their zero structure.
+        runs: How filters are grouped.
+        offsets: (groups, positions): input offset of every position, in floats.
+        width: Weights stored per list entry; 0: as many as the run has filters.
+    """
+    table = np.zeros((len(runs.starts), 5), dtype=np.int64)
+    table[:, 3], table[:, 4] = runs.starts, runs.sizes
+    lists: list[npt.NDArray[np.int32]] = []
+    weights: list[Floats] = []
+    listed = stored = 0
+    for size in sorted(set(runs.sizes.tolist()), reverse=True):
+        which = np.flatnonzero(runs.sizes == size)
+        part = _pack_size(matrix, runs, which, size, offsets, width or size)
+        table[which, 0], table[which, 1], table[which, 2] = part.begins + listed, part.stores + stored, part.counts
+        lists.append(part.offsets)
+        weights.append(part.weights)
+        listed += len(part.offsets)
+        stored += len(part.weights)
+    joined = (lists[0], weights[0]) if len(lists) == 1 else (np.concatenate(lists), np.concatenate(weights))
+    return Packed(table, *joined, runs.order.astype(np.int32))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The runs of one size: where each one's list and weights begin, their lengths, and the data."""
+
+    begins: Ints
+    stores: Ints
+    counts: Ints
+    offsets: npt.NDArray[np.int32]
+    weights: Floats
+
+
+def _pack_size(matrix: Matrix, runs: Runs, which: Ints, size: int, offsets: Ints, width: int) -> _Part:
+    filters = runs.order[runs.starts[which][:, None] + np.arange(size)]
+    groups = matrix.groups[filters[:, 0]]
+    union = _union(matrix.mask, runs, which, size)
+    counts = union.sum(axis=1)
+    ends = np.cumsum(counts)
+    values = _engine.gather_weights(matrix.weights, union, filters, width)
+    stores = (ends - counts) * width
+    shared = len(which) > 1 and (groups == groups[0]).all() and (union == union[0]).all()
+    if shared:
+        listed = offsets[groups[0], np.flatnonzero(union[0])]
+        return _Part(np.zeros_like(ends), stores, counts, listed.astype(np.int32), values.reshape(-1))
+    run, position = np.nonzero(union)
+    listed = offsets[groups[run], position]
+    return _Part(ends - counts, stores, counts, listed.astype(np.int32), values.reshape(-1))

@@ -1,0 +1,200 @@
+// Python bindings: types and shapes are checked here, memory ranges in Program; the GIL is released while running.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "dispatch.hpp"
+#include "functions.hpp"
+#include "gather.hpp"
+#include "program.hpp"
+
+namespace py = pybind11;
+using namespace prunemap;
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+template <class T>
+Shared<T> copied(const Array<T>& array) {
+  return std::make_shared<const Buffer<T>>(array.data(), static_cast<std::size_t>(array.size()));
+}
+
+// runs: (n, 5) of offsets, weights, count, filter, size.
+FilterData make_filters(const Array<std::int64_t>& runs, const Array<std::int32_t>& offsets,
+                        const Array<float>& weights, const Array<float>& bias, const Array<std::int32_t>& rows,
+                        std::pair<float, float> clamp) {
+  require(runs.ndim() == 2 && runs.shape(1) == 5, "filters: runs must be an (n, 5) array");
+  FilterData data{{}, copied(offsets), copied(weights), copied(bias), copied(rows), clamp.first, clamp.second};
+  const auto limit = [](std::int64_t value) {
+    require(value >= 0 && value <= INT32_MAX, "filters: a run is too large");
+    return static_cast<std::int32_t>(value);
+  };
+  for (py::ssize_t i = 0; i < runs.shape(0); ++i)
+    data.runs.push_back({runs.at(i, 0), runs.at(i, 1), limit(runs.at(i, 2)), limit(runs.at(i, 3)), limit(runs.at(i, 4))});
+  return data;
+}
+
+// The weights of every run's list: (entries, width).
+py::array_t<float> gather_weights(const Array<float>& weights, const Array<bool>& listed,
+                                  const Array<std::int64_t>& filters, std::int64_t width) {
+  require(weights.ndim() == 2 && listed.ndim() == 2 && filters.ndim() == 2, "gather: expected three matrices");
+  require(listed.shape(1) == weights.shape(1) && filters.shape(0) == listed.shape(0), "gather: shapes do not fit");
+  require(width >= filters.shape(1), "gather: width is less than the filters of a run");
+  for (py::ssize_t i = 0; i < filters.size(); ++i)
+    require(filters.data()[i] >= 0 && filters.data()[i] < weights.shape(0), "gather: no such filter");
+  const py::ssize_t entries = std::count(listed.data(), listed.data() + listed.size(), true);
+  py::array_t<float> gathered({entries, static_cast<py::ssize_t>(width)});
+  const Gather from{weights.data(),  listed.data(),   filters.data(), listed.shape(0),
+                    listed.shape(1), filters.shape(1), width};
+  float* to = gathered.mutable_data();
+  const py::gil_scoped_release release;
+  gather(from, to);
+  return gathered;
+}
+
+py::array_t<float> run(Program& program, const Array<float>& input) {
+  const auto size = static_cast<py::ssize_t>(program.input_size());
+  require(input.size() > 0 && input.size() % size == 0, "run: the input does not hold whole images");
+  const py::ssize_t images = input.size() / size;
+  py::array_t<float> output({images, static_cast<py::ssize_t>(program.output_size())});
+  const float* from = input.data();
+  float* to = output.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    program.run(from, to, images);
+  }
+  return output;
+}
+
+py::array_t<double> to_array(const std::vector<double>& values) {
+  return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+void check_timing(const Program& program, const Array<float>& input, std::int64_t repeats) {
+  require(input.size() == program.input_size(), "time: the input must be one image");
+  require(repeats >= 1 && repeats <= 100000000, "time: repeats must be at least 1");
+}
+
+py::array_t<double> time_runs(Program& program, const Array<float>& input, std::int64_t repeats) {
+  check_timing(program, input, repeats);
+  std::vector<float> output(static_cast<std::size_t>(program.output_size()));
+  const float* from = input.data();
+  std::vector<double> taken;
+  {
+    const py::gil_scoped_release release;
+    taken = program.time(from, output.data(), repeats);
+  }
+  return to_array(taken);
+}
+
+py::array_t<double> time_steps(Program& program, const Array<float>& input, std::int64_t repeats,
+                               const std::vector<std::size_t>& chosen) {
+  check_timing(program, input, repeats);
+  std::vector<float> output(static_cast<std::size_t>(program.output_size()));
+  const float* from = input.data();
+  std::vector<double> taken;
+  {
+    const py::gil_scoped_release release;
+    taken = program.time_steps(from, output.data(), repeats, chosen);
+  }
+  return to_array(taken);
+}
+
+// (lanes, {filters per run: most pixel vectors}, {channel vectors: most pixels}) of each family of an ISA.
+py::list families(const std::string& isa) {
+  const KernelTable& table = find_table(isa);
+  py::list all;
+  for (int i = 0; i < table.families; ++i) {
+    py::dict pixel, channel;
+    for (int s = 0; s < kSizes; ++s)
+      if (table.pixel[i].max_vectors[s] > 0) pixel[py::int_(1 << s)] = table.pixel[i].max_vectors[s];
+    for (int q = 0; q < 3; ++q) channel[py::int_(1 << q)] = table.channel[i].max_pixels[q];
+    all.append(py::make_tuple(table.pixel[i].lanes, pixel, channel));
+  }
+  return all;
+}
+
+void bind_types(py::module_& m) {
+  py::enum_<Space>(m, "Space").value("arena", Space::arena).value("input", Space::input).value("output", Space::output);
+  py::class_<Planes>(m, "Planes")
+      .def(py::init([](Space space, std::int64_t base, std::int64_t stride, std::int64_t before, std::int32_t pitch,
+                       std::tuple<std::int32_t, std::int32_t, std::int32_t> shape) {
+             return Planes{space, base, stride, before, pitch, std::get<0>(shape), std::get<1>(shape), std::get<2>(shape)};
+           }),
+           py::arg("space"), py::arg("base"), py::arg("stride"), py::arg("before"), py::arg("pitch"), py::arg("shape"));
+  py::class_<FilterData>(m, "Filters")
+      .def(py::init(&make_filters), py::arg("runs"), py::arg("offsets"), py::arg("weights"), py::arg("bias"),
+           py::arg("rows"), py::arg("clamp"));
+  py::class_<Tile>(m, "Tile")
+      .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns, bool outer) {
+             return Tile{lanes, vectors, rows, columns, outer};
+           }),
+           py::arg("lanes"), py::arg("vectors"), py::arg("rows"), py::arg("columns"), py::arg("runs_outer"));
+}
+
+void add_pool(Program& program, const Planes& from, const Planes& to, bool maximum,
+              const std::array<std::int32_t, 6>& window, bool count_padding, bool clear) {
+  program.pool({from, to, maximum ? PoolKind::max : PoolKind::average, window[0], window[1], window[2], window[3],
+                window[4], window[5], count_padding, false},
+               clear);
+}
+
+void add_stage(Program& program, const Planes& from, const Planes& to,
+               const std::vector<std::pair<std::int32_t, std::int32_t>>& phases,
+               std::pair<std::int32_t, std::int32_t> step, bool clear) {
+  std::vector<Phase> all;
+  for (const auto& p : phases) all.push_back({p.first, p.second});
+  program.stage(from, to, all, step.first, step.second, clear);
+}
+
+void bind_program(py::module_& m) {
+  py::class_<Program>(m, "Program")
+      .def(py::init<const std::string&, int, std::int64_t, std::int64_t, std::int64_t>(), py::arg("isa"),
+           py::arg("threads"), py::arg("arena"), py::arg("input"), py::arg("output"))
+      .def("pixel_conv", &Program::pixel_conv, py::arg("filters"), py::arg("tile"), py::arg("source"),
+           py::arg("target"), py::arg("residual").none(true), py::arg("clear"))
+      .def("channel_conv",
+           [](Program& program, const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+              const Planes* residual, std::pair<std::int32_t, std::int32_t> step, bool clear) {
+             program.channel_conv(filters, tile, from, to, residual, step.first, step.second, clear);
+           },
+           py::arg("filters"), py::arg("tile"), py::arg("source"), py::arg("target"), py::arg("residual").none(true),
+           py::arg("step"), py::arg("clear"))
+      .def("stage", &add_stage, py::arg("source"), py::arg("target"), py::arg("phases"), py::arg("step"),
+           py::arg("clear"))
+      .def("pool", &add_pool, py::arg("source"), py::arg("target"), py::arg("maximum"), py::arg("window"),
+           py::arg("count_padding"), py::arg("clear"))
+      .def("add",
+           [](Program& program, const Planes& from, const Planes* other, const Planes& to,
+              std::pair<float, float> clamp, bool clear) {
+             program.add(from, other, to, clamp.first, clamp.second, clear);
+           },
+           py::arg("source"), py::arg("other").none(true), py::arg("target"), py::arg("clamp"), py::arg("clear"))
+      .def("function", &Program::function, py::arg("name"), py::arg("source"), py::arg("target"), py::arg("clear"))
+      .def("run", &run, py::arg("input").noconvert())
+      .def("time", &time_runs, py::arg("input").noconvert(), py::arg("repeats"))
+      .def("time_steps", &time_steps, py::arg("input").noconvert(), py::arg("repeats"), py::arg("chosen"))
+      .def_property_readonly("steps", &Program::steps);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_engine, m) {
+  m.doc() = "Sparse and dense convolution kernels and the programs made of them.";
+  m.def("built_isas", &built_isas);
+  m.def("supported_isas", &supported_isas);
+  m.def("function_names", &function_names);
+  m.def("families", &families, py::arg("isa"));
+  m.def("gather_weights", &gather_weights, py::arg("weights"), py::arg("listed"), py::arg("filters"), py::arg("width"));
+  bind_types(m);
+  bind_program(m);
+}

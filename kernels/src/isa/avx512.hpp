@@ -1,0 +1,66 @@
+// AVX-512: sixteen floats; the same unit also offers eight-lane vectors (AVX-512VL) with all 32 registers.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace prunemap {
+namespace {
+
+struct Avx512 {
+  using Vector = __m512;
+  static constexpr int lanes = 16;
+  static constexpr int registers = 32;
+  static Vector load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Vector a) { _mm512_storeu_ps(p, a); }
+  static Vector set1(float a) { return _mm512_set1_ps(a); }
+  static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c); }
+  // A NaN in b comes out: the instruction returns its second operand then. The maskz forms with all lanes on are the
+  // plain instructions; gcc 12 warns of an uninitialised variable in its own header for the plain intrinsics.
+  static Vector max(Vector a, Vector b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
+  static Vector min(Vector a, Vector b) { return _mm512_maskz_min_ps(0xFFFF, a, b); }
+  // The even and the odd ones of 2 * lanes floats.
+  static void split(const float* p, Vector& even, Vector& odd) {
+    const Vector a = load(p), b = load(p + lanes);
+    const __m512i pick = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    even = _mm512_permutex2var_ps(a, pick, b);
+    odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(pick, _mm512_set1_epi32(1)), b);
+  }
+  static Vector keep(Vector a, const std::int32_t* mask) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_loadu_si512(mask)));
+  }
+};
+
+struct Avx512Half {
+  using Vector = __m256;
+  static constexpr int lanes = 8;
+  static constexpr int registers = 32;
+  static Vector load(const float* p) { return _mm256_loadu_ps(p); }
+  static void store(float* p, Vector a) { _mm256_storeu_ps(p, a); }
+  static Vector set1(float a) { return _mm256_set1_ps(a); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+  static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
+  static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
+  static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
+  static void split(const float* p, Vector& even, Vector& odd) {
+    const Vector a = load(p), b = load(p + lanes);
+    even = in_order(_mm256_shuffle_ps(a, b, 0x88));
+    odd = in_order(_mm256_shuffle_ps(a, b, 0xDD));
+  }
+  // The shuffles above work on halves of 128 bits; this puts their four pairs into the order of the input.
+  static Vector in_order(Vector a) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8)); }
+  static Vector keep(Vector a, const std::int32_t* mask) {
+    return _mm256_and_ps(a, _mm256_loadu_ps(reinterpret_cast<const float*>(mask)));
+  }
+};
+
+#define PRUNEMAP_VECTORS Avx512, Avx512Half
+
+bool cpu_supports() {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+}  // namespace
+}  // namespace prunemap

@@ -1,0 +1,44 @@
+// Four floats in the compiler's own vector type: any CPU that gcc or clang knows, with no flags.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace prunemap {
+namespace {
+
+struct Portable {
+  typedef float Vector __attribute__((vector_size(16)));
+  typedef std::int32_t Mask __attribute__((vector_size(16)));
+  static constexpr int lanes = 4;
+  static constexpr int registers = 16;
+  static Vector load(const float* p) {
+    Vector a;
+    std::memcpy(&a, p, sizeof a);
+    return a;
+  }
+  static void store(float* p, Vector a) { std::memcpy(p, &a, sizeof a); }
+  static Vector set1(float a) { return Vector{a, a, a, a}; }
+  static Vector add(Vector a, Vector b) { return a + b; }
+  static Vector fma(Vector a, Vector b, Vector c) { return a * b + c; }
+  // A NaN in b comes out, as on x86.
+  static Vector max(Vector a, Vector b) { return a > b ? a : b; }
+  static Vector min(Vector a, Vector b) { return a < b ? a : b; }
+  // The even and the odd ones of 2 * lanes floats.
+  static void split(const float* p, Vector& even, Vector& odd) {
+    const Vector a = load(p), b = load(p + lanes);
+    even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+  }
+  static Vector keep(Vector a, const std::int32_t* mask) {
+    Mask m;
+    std::memcpy(&m, mask, sizeof m);
+    return reinterpret_cast<Vector>(reinterpret_cast<Mask>(a) & m);
+  }
+};
+
+#define PRUNEMAP_VECTORS Portable
+
+bool cpu_supports() { return true; }
+
+}  // namespace
+}  // namespace prunemap

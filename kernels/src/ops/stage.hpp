@@ -1,0 +1,99 @@
+// Copying planes, or taking them apart by phases for convolutions with a stride.
+#pragma once
+#include <cstdint>
+
+#include "../table.hpp"
+#include "planes.hpp"
+
+namespace prunemap {
+namespace {
+
+template <int Step>
+void copy_row(const float* from, float* to, std::int64_t count, std::int64_t step) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = from[i * (Step > 0 ? Step : step)];
+}
+
+// A compile-time step lets the compiler turn the loop into vector code.
+inline void copy_row(const float* from, float* to, std::int64_t count, std::int64_t step) {
+  if (step == 1) return copy_row<1>(from, to, count, step);
+  copy_row<0>(from, to, count, step);
+}
+
+inline std::int64_t columns_of(const Stage& s, std::int64_t first) {
+  const std::int64_t reach = (s.from.width - first + s.step_x - 1) / s.step_x;
+  return reach < s.to.width ? reach : s.to.width;
+}
+
+inline void stage_plane(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
+  const float* from = plane(s.from, frame, channel) + s.phase[f].column;
+  float* to = plane(s.to, frame, channel * s.phases + f);
+  const std::int64_t columns = columns_of(s, s.phase[f].column);
+  for (std::int64_t y = 0; y < s.to.height; ++y) {
+    const std::int64_t row = s.phase[f].row + y * s.step_y;
+    float* line = to + y * s.to.pitch;
+    const std::int64_t copied = row < s.from.height ? columns : 0;
+    copy_row(from + row * s.from.pitch, line, copied, s.step_x);
+    for (std::int64_t x = copied; x < s.to.width; ++x) line[x] = 0.0F;
+  }
+}
+
+alignas(64) constexpr std::int32_t edge[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+
+// All ones in the first `count` of T::lanes lanes.
+template <class T>
+const std::int32_t* first_lanes(std::int64_t count) {
+  return edge + 16 - (count < 0 ? 0 : count < T::lanes ? count : T::lanes);
+}
+
+// Every second float of the rows of phase f; with Both also the others, which are phase f + 1. A row's last vector may
+// run on into the zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond
+// the buffer.
+template <class T, bool Both>
+void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
+  const std::int64_t first = s.phase[f].column, even = columns_of(s, first), odd = columns_of(s, first + 1);
+  const float* from = plane(s.from, frame, channel) + first;
+  const std::int64_t left = s.readable - s.from.base - channel * s.from.stride - first - 2 * T::lanes;
+  const std::int64_t pitch = s.to.pitch, width = s.to.width, stride = s.to.stride;
+  float* to = plane(s.to, frame, channel * s.phases + f);
+  for (std::int64_t y = 0; y < s.to.height; ++y) {
+    const std::int64_t row = s.phase[f].row + y * s.step_y, at = row * s.from.pitch;
+    float* line = to + y * pitch;
+    std::int64_t x = 0;
+    for (; row < s.from.height && x < width; x += T::lanes) {
+      if (at + 2 * x > left || y * pitch + x + T::lanes > stride) break;
+      typename T::Vector a, b;
+      T::split(from + at + 2 * x, a, b);
+      T::store(line + x, T::keep(a, first_lanes<T>(even - x)));
+      if (Both) T::store(line + stride + x, T::keep(b, first_lanes<T>(odd - x)));
+    }
+    for (; x < width; ++x) {
+      line[x] = row < s.from.height && x < even ? from[at + 2 * x] : 0.0F;
+      if (Both) line[stride + x] = row < s.from.height && x < odd ? from[at + 2 * x + 1] : 0.0F;
+    }
+  }
+}
+
+inline bool is_pair(const Stage& s, std::int64_t f) {
+  return s.step_x == 2 && f + 1 < s.phases && s.phase[f].row == s.phase[f + 1].row && s.phase[f].column == 0 &&
+         s.phase[f + 1].column == 1 && s.from.width > 1;
+}
+
+// Units: channels of the source.
+template <class T>
+void stage(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
+  const Stage& s = *static_cast<const Stage*>(parameters);
+  for (std::int64_t channel = begin; channel < end; ++channel) {
+    for (std::int64_t f = 0; f < s.phases; ++f) {
+      if (is_pair(s, f)) {
+        stage_halves<T, true>(s, frame, channel, f++);
+      } else if (s.step_x == 2) {
+        stage_halves<T, false>(s, frame, channel, f);
+      } else {
+        stage_plane(s, frame, channel, f);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace prunemap

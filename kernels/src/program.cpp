@@ -1,0 +1,277 @@
+#include "program.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "dispatch.hpp"
+#include "functions.hpp"
+
+namespace prunemap {
+namespace {
+
+void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+std::vector<std::int64_t> equal_work(std::int64_t units) {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(units), 1);
+}
+
+std::vector<std::int64_t> run_work(const FilterData& filters) {
+  std::vector<std::int64_t> work;
+  for (const Run& run : filters.runs) work.push_back(std::int64_t{run.size} * (run.count + 8));
+  return work;
+}
+
+const PixelFamily& pixel_family(const KernelTable& table, const Tile& tile) {
+  for (int i = 0; i < table.families; ++i)
+    if (table.pixel[i].lanes == tile.lanes) return table.pixel[i];
+  throw std::invalid_argument("no pixel kernels with so many lanes");
+}
+
+const ChannelFamily& channel_family(const KernelTable& table, const Tile& tile) {
+  for (int i = 0; i < table.families; ++i)
+    if (table.channel[i].lanes == tile.lanes) return table.channel[i];
+  throw std::invalid_argument("no channel kernels with so many lanes");
+}
+
+int log2_exact(std::int32_t value, int limit) {
+  for (int i = 0; i < limit; ++i)
+    if (value == 1 << i) return i;
+  throw std::invalid_argument("size is not a power of two that has kernels");
+}
+
+// Floats of a buffer; sizes beyond a few TiB are mistakes, and smaller ones cannot overflow in what follows.
+std::size_t buffer_size(std::int64_t count) {
+  require(count >= 0 && count <= std::int64_t{1} << 40, "buffer sizes must be positive and below 2^40");
+  return static_cast<std::size_t>(count);
+}
+
+Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
+
+}  // namespace
+
+Program::Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output)
+    : table_(find_table(isa)),
+      threads_(threads),
+      arena_size_(arena),
+      input_(input),
+      output_(output),
+      arena_(buffer_size(arena)),
+      pool_(threads) {
+  require(input > 0 && output > 0, "buffer sizes must be positive");
+  require(threads >= 1, "threads must be at least 1");
+}
+
+template <class T>
+const T* Program::keep(const std::vector<T>& values) {
+  auto buffer = std::make_shared<Buffer<T>>(values.data(), values.size());
+  kept_.push_back(buffer);
+  return buffer->data();
+}
+
+template <class T>
+const T* Program::keep(const Shared<T>& values) {
+  kept_.push_back(std::const_pointer_cast<Buffer<T>>(values));
+  return values->data();
+}
+
+template <class P>
+void Program::push(StepFunction run, const P& parameters, const std::vector<std::int64_t>& work, const Planes& to,
+                   std::int64_t covered, bool clear) {
+  const bool clears = clear && to.space == Space::arena;
+  if (clears) check_span(to, to.stride, "margins to clear end outside the arena");
+  Step step;
+  step.run = run;
+  step.parameters = keep(std::vector<P>{parameters});
+  std::int64_t total = 0;
+  for (const std::int64_t w : work) total += w;
+  step.bounds.push_back(0);
+  std::int64_t done = 0, unit = 0;
+  const auto units = static_cast<std::int64_t>(work.size());
+  for (int part = 1; part < threads_; ++part) {
+    while (unit < units && done * threads_ < total * part) done += work[static_cast<std::size_t>(unit++)];
+    step.bounds.push_back(unit);
+  }
+  step.bounds.push_back(units);
+  if (clears) step.margins.push_back({to, covered});
+  steps_.push_back(std::move(step));
+}
+
+Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int64_t slots_per_run) {
+  const auto offsets = static_cast<std::int64_t>(data.offsets->size());
+  const auto weights = static_cast<std::int64_t>(data.weights->size());
+  const auto slots = static_cast<std::int64_t>(data.rows->size());
+  require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
+  for (const Run& run : data.runs) {
+    const std::int64_t size = slots_per_run > 0 ? slots_per_run : run.size;
+    require(run.count >= 0 && run.size > 0 && run.size <= size, "filters: bad run");
+    require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
+    require(run.weights >= 0 && run.weights <= weights - run.count * size, "filters: a run's weights lie outside");
+    require(run.filter >= 0 && run.filter <= slots - size, "filters: a run's slots lie outside");
+    for (std::int64_t i = 0; i < run.size; ++i)
+      require(data.rows->at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
+  }
+  for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
+  return {keep(data.runs), keep(data.offsets), keep(data.weights), keep(data.bias), keep(data.rows),
+          static_cast<std::int32_t>(data.runs.size()), data.low, data.high};
+}
+
+const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors) {
+  const auto key = std::make_tuple(to.height, to.width, to.pitch, lanes);
+  const auto found = masks_.find(key);
+  if (found != masks_.end()) return found->second;
+  std::vector<std::int32_t> mask(static_cast<std::size_t>(vectors * lanes), 0);
+  for (std::int64_t y = 0; y < to.height; ++y)
+    std::fill_n(mask.begin() + y * to.pitch, to.width, -1);
+  return masks_[key] = keep(mask);
+}
+
+std::int64_t Program::capacity(Space space) const {
+  return space == Space::arena ? arena_size_ : space == Space::input ? input_ : output_;
+}
+
+void Program::check_planes(const Planes& p, const char* what) const {
+  require(p.channels > 0 && p.height > 0 && p.width > 0 && p.pitch >= p.width, what);
+  require(p.stride > 0 && p.before >= 0 && p.base >= p.before, what);
+  check_span(p, std::int64_t{p.pitch} * (p.height - 1) + p.width, what);
+}
+
+void Program::check_span(const Planes& p, std::int64_t span, const char* what) const {
+  require(p.stride >= span || p.channels == 1 || p.space == Space::arena, what);
+  const std::int64_t room = capacity(p.space) - span;  // where the last plane may begin
+  require(p.base <= room && (p.channels == 1 || p.stride <= (room - p.base) / (p.channels - 1)), what);
+}
+
+void Program::check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const {
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  for (const std::int32_t offset : *filters.offsets)
+    require(from.base + offset >= 0 && from.base + offset + reach <= arena_size_,
+            "convolution: an offset leads outside the arena");
+}
+
+void Program::check_residual(const Planes& residual, const Planes& to) const {
+  check_planes(residual, "convolution: bad residual planes");
+  require(residual.space == Space::arena && residual.pitch == to.pitch && residual.channels == to.channels &&
+              residual.height == to.height && residual.width == to.width,
+          "convolution: residual and output differ");
+}
+
+void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                         const Planes* residual, bool clear) {
+  const PixelFamily& family = pixel_family(table_, tile);
+  const Planes other = residual != nullptr ? *residual : absent();
+  const std::int64_t flat = std::int64_t{to.pitch} * (to.height - 1) + to.width;
+  const std::int64_t vectors = (flat + family.lanes - 1) / family.lanes, span = vectors * family.lanes;
+  check_planes(from, "convolution: bad input planes");
+  check_planes(to, "convolution: bad output planes");
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
+  check_span(to, span, "convolution: output planes end outside the arena");
+  require(to.stride >= span, "convolution: output planes overlap");
+  check_reach(filters, from, span);
+  if (residual != nullptr) {
+    check_residual(other, to);
+    check_span(other, span, "convolution: residual planes end outside the arena");
+  }
+  require(tile.vectors >= 1, "convolution: a tile needs a vector");
+  for (const Run& run : filters.runs)
+    require(tile.vectors <= family.max_vectors[log2_exact(run.size, kSizes)], "convolution: no kernel for this tile");
+  PixelConv c{keep_filters(filters, to, 0), from.base, to.base, to.stride, other.base, other.stride,
+              mask(to, family.lanes, vectors), static_cast<std::int32_t>(vectors),
+              static_cast<std::int32_t>((vectors + tile.vectors - 1) / tile.vectors), tile.runs_outer};
+  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(c.tiles), to, span, clear);
+}
+
+void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                           const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear) {
+  const ChannelFamily& family = channel_family(table_, tile);
+  const Planes other = residual != nullptr ? *residual : absent();
+  const std::int32_t wide = tile.lanes * tile.vectors;
+  check_planes(from, "convolution: bad input planes");
+  check_planes(to, "convolution: bad output planes");
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
+  require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
+  log2_exact(tile.rows, 3);
+  require(tile.columns >= 1 && tile.columns <= kMaxColumns, "convolution: no kernel for this tile");
+  require(tile.columns <= 8 || to.width % tile.columns == 0, "convolution: a wide tile must divide the width");
+  require(tile.columns <= 8 || tile.columns % 2 == 0, "convolution: no kernel for this tile");
+  require(tile.columns != 10, "convolution: no kernel for this tile");
+  require(tile.rows * tile.columns <= family.max_pixels[log2_exact(tile.vectors, 3)],
+          "convolution: no kernel for this tile");
+  check_reach(filters, from, std::int64_t{from.pitch} * step_y * (to.height - 1) + std::int64_t{step_x} * (to.width - 1) + 1);
+  const bool direct = to.height == 1 && to.width == 1 && to.stride == 1 && (residual == nullptr || other.stride == 1);
+  if (residual != nullptr) check_residual(other, to);
+  for (const Run& run : filters.runs) {
+    if (!direct) continue;
+    require(run.size == wide || &run == &filters.runs.back(), "convolution: only the last run may be short");
+    const std::int32_t row = filters.rows->at(static_cast<std::size_t>(run.filter));
+    require(to.base + row + wide <= arena_size_ && other.base + row + wide <= arena_size_,
+            "convolution: output vector ends outside the arena");
+    for (std::int32_t i = 0; i < run.size; ++i)
+      require(filters.rows->at(static_cast<std::size_t>(run.filter + i)) == row + i, "convolution: rows out of order");
+  }
+  ChannelConv c{keep_filters(filters, to, wide), from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
+                other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.vectors, tile.rows,
+                tile.columns, tile.runs_outer, direct};
+  const std::int64_t bands = (to.height + tile.rows - 1) / tile.rows;
+  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
+}
+
+void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+                    std::int32_t step_x, bool clear) {
+  check_planes(from, "stage: bad input planes");
+  check_planes(to, "stage: bad output planes");
+  require(to.space != Space::input, "stage: the input cannot be written");
+  require(step_y >= 1 && step_x >= 1 && !phases.empty(), "stage: bad steps");
+  require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
+  for (const Phase& p : phases)
+    require(p.row >= 0 && p.column >= 0 && p.column < from.width, "stage: a phase lies outside the input");
+  if (step_x == 2) check_span(to, to.stride, "stage: output planes end outside their buffer");  // stores whole vectors
+  Stage s{from, to, keep(phases), static_cast<std::int32_t>(phases.size()), step_y, step_x,
+          capacity(from.space)};
+  push(table_.stage, s, equal_work(from.channels), to, 0, clear);
+}
+
+void Program::pool(Pool p, bool clear) {
+  check_planes(p.from, "pool: bad input planes");
+  check_planes(p.to, "pool: bad output planes");
+  require(p.from.space == Space::arena && p.to.space == Space::arena, "pool: planes must lie in the arena");
+  require(p.from.channels == p.to.channels, "pool: channels do not fit");
+  require(p.kernel_y >= 1 && p.kernel_x >= 1 && p.step_y >= 1 && p.step_x >= 1, "pool: bad window");
+  require(p.pad_y >= 0 && p.pad_x >= 0 && p.pad_y < p.kernel_y && p.pad_x < p.kernel_x, "pool: bad padding");
+  const std::int64_t lanes = table_.pixel[0].lanes;
+  const std::int64_t flat = std::int64_t{p.from.pitch} * (p.from.height - 1) + p.from.width;
+  const std::int64_t span = (flat + lanes - 1) / lanes * lanes;
+  p.whole = p.kind == PoolKind::average && p.to.height == 1 && p.to.width == 1 && p.pad_y == 0 && p.pad_x == 0 &&
+            p.kernel_y == p.from.height && p.kernel_x == p.from.width && p.from.stride >= span;
+  if (p.whole) check_span(p.from, span, "pool: input planes end outside the arena");
+  push(table_.pool, p, equal_work(p.to.channels), p.to, 0, clear);
+}
+
+void Program::add(const Planes& from, const Planes* other, const Planes& to, float low, float high, bool clear) {
+  const std::int64_t lanes = table_.pixel[0].lanes;
+  const std::int64_t flat = std::int64_t{to.pitch} * (to.height - 1) + to.width;
+  const std::int64_t vectors = (flat + lanes - 1) / lanes, span = vectors * lanes;
+  const Planes second = other != nullptr ? *other : absent();
+  for (const Planes* p : {&from, &second, &to}) {
+    if (p->base < 0) continue;
+    check_planes(*p, "add: bad planes");
+    require(p->space == Space::arena && p->pitch == to.pitch && p->channels == to.channels && p->height == to.height &&
+                p->width == to.width,
+            "add: planes differ");
+    check_span(*p, span, "add: planes end outside the arena");
+  }
+  require(to.stride >= span, "add: output planes overlap");
+  Add a{from, second, to, mask(to, lanes, vectors), static_cast<std::int32_t>(vectors), low, high};
+  push(table_.add, a, equal_work(to.channels), to, span, clear);
+}
+
+void Program::function(const std::string& name, const Planes& from, const Planes& to, bool clear) {
+  check_planes(from, "function: bad planes");
+  check_planes(to, "function: bad planes");
+  require(from.space == Space::arena && to.space == Space::arena, "function: planes must lie in the arena");
+  require(from.channels == to.channels && from.height == to.height && from.width == to.width, "function: planes differ");
+  push(apply_function, Function{from, to, find_function(name)}, equal_work(to.channels), to, 0, clear);
+}
+
+}  // namespace prunemap

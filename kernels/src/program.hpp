@@ -1,0 +1,103 @@
+// A network as a list of steps over one arena: checked when built, then run with no allocation and no Python.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "buffer.hpp"
+#include "table.hpp"
+#include "thread_pool.hpp"
+
+namespace prunemap {
+
+// Packed filters as they come from outside, not yet checked.
+struct FilterData {
+  std::vector<Run> runs;
+  Shared<std::int32_t> offsets;
+  Shared<float> weights, bias;
+  Shared<std::int32_t> rows;
+  float low, high;
+};
+
+// How a convolution is tiled.
+struct Tile {
+  std::int32_t lanes;     // of one vector
+  std::int32_t vectors;   // pixel family: of pixels; channel family: of output channels
+  std::int32_t rows, columns;  // channel family: output pixels
+  bool runs_outer;
+};
+
+class Program {
+ public:
+  Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output);
+
+  // Each adds a step. `clear`: the output's margins may hold what another tensor left there. `residual` may be null.
+  // All throw std::invalid_argument when a step could touch memory outside its buffers.
+  void pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                  const Planes* residual, bool clear);
+  void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                    const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
+  void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+             std::int32_t step_x, bool clear);
+  void pool(Pool pool, bool clear);  // sets `whole` itself
+  void add(const Planes& from, const Planes* other, const Planes& to, float low, float high, bool clear);
+  void function(const std::string& name, const Planes& from, const Planes& to, bool clear);
+
+  std::size_t steps() const { return steps_.size(); }
+  std::int64_t input_size() const { return input_; }
+  std::int64_t output_size() const { return output_; }
+
+  void run(const float* input, float* output, std::int64_t images);
+
+  // Seconds of `repeats` whole runs.
+  std::vector<double> time(const float* input, float* output, std::int64_t repeats);
+
+  // Seconds (repeats x chosen) of single steps, run in the order of `chosen` and over again.
+  std::vector<double> time_steps(const float* input, float* output, std::int64_t repeats,
+                                 const std::vector<std::size_t>& chosen);
+
+ private:
+  struct Margin {  // zeroed by the first part before its share of the step
+    Planes planes;
+    std::int64_t covered;  // floats of each plane that the step writes itself; 0: only the pixels
+  };
+  struct Step {
+    StepFunction run = nullptr;
+    const void* parameters = nullptr;
+    std::vector<std::int64_t> bounds;  // part i has the units [bounds[i], bounds[i + 1])
+    std::vector<Margin> margins;
+  };
+
+  template <class P>
+  void push(StepFunction run, const P& parameters, const std::vector<std::int64_t>& work, const Planes& to,
+            std::int64_t covered, bool clear);
+  template <class T>
+  const T* keep(const std::vector<T>& values);
+  template <class T>
+  const T* keep(const Shared<T>& values);
+  Filters keep_filters(const FilterData& filters, const Planes& to, std::int64_t slots_per_run);
+  const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors);
+  std::int64_t capacity(Space space) const;
+  void check_planes(const Planes& p, const char* what) const;
+  void check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const;
+  void check_span(const Planes& p, std::int64_t span, const char* what) const;
+  void check_residual(const Planes& residual, const Planes& to) const;
+  void run_part(const Frame& frame, int part);
+  void run_step(const Step& step, const Frame& frame, int part) const;
+
+  const KernelTable& table_;
+  int threads_;
+  std::int64_t arena_size_, input_, output_;
+  Buffer<float> arena_;
+  std::vector<Step> steps_;
+  std::vector<std::shared_ptr<void>> kept_;
+  std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t>, const std::int32_t*> masks_;
+  ThreadPool pool_;
+  std::mutex running_;
+};
+
+}  // namespace prunemap

@@ -1,0 +1,95 @@
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+#include "float_mode.hpp"
+#include "program.hpp"
+
+namespace prunemap {
+namespace {
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void zero(float* from, std::int64_t count) {
+  if (count > 0) std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+// Everything of a tensor that is not a pixel and that the step does not write itself.
+void clear_margins(float* arena, const Planes& p, std::int64_t covered) {
+  float* base = arena + p.base;
+  zero(base - p.before, p.before);
+  const std::int64_t body = std::int64_t{p.pitch} * (p.height - 1) + p.width;
+  const std::int64_t written = covered > body ? covered : body;
+  for (std::int64_t channel = 0; channel < p.channels; ++channel) {
+    float* plane = base + channel * p.stride;
+    zero(plane + written, p.stride - written);
+    if (covered > 0 || p.pitch == p.width) continue;
+    for (std::int64_t y = 0; y + 1 < p.height; ++y) zero(plane + y * p.pitch + p.width, p.pitch - p.width);
+  }
+}
+
+}  // namespace
+
+void Program::run_step(const Step& step, const Frame& frame, int part) const {
+  if (part == 0)
+    for (const Margin& margin : step.margins) clear_margins(frame.arena, margin.planes, margin.covered);
+  const auto index = static_cast<std::size_t>(part);
+  if (step.bounds[index] < step.bounds[index + 1])
+    step.run(step.parameters, frame, step.bounds[index], step.bounds[index + 1]);
+}
+
+void Program::run_part(const Frame& frame, int part) {
+  const FlushDenormals mode;
+  for (const Step& step : steps_) {
+    run_step(step, frame, part);
+    pool_.barrier();
+  }
+}
+
+void Program::run(const float* input, float* output, std::int64_t images) {
+  const std::lock_guard<std::mutex> lock(running_);
+  for (std::int64_t i = 0; i < images; ++i) {
+    const Frame frame{arena_.data(), input + i * input_, output + i * output_};
+    pool_.run([&](int part) { run_part(frame, part); });
+  }
+}
+
+std::vector<double> Program::time(const float* input, float* output, std::int64_t repeats) {
+  const std::lock_guard<std::mutex> lock(running_);
+  const Frame frame{arena_.data(), input, output};
+  std::vector<double> taken(static_cast<std::size_t>(repeats));
+  for (double& each : taken) {
+    const double start = seconds();
+    pool_.run([&](int part) { run_part(frame, part); });
+    each = seconds() - start;
+  }
+  return taken;
+}
+
+std::vector<double> Program::time_steps(const float* input, float* output, std::int64_t repeats,
+                                        const std::vector<std::size_t>& chosen) {
+  const std::lock_guard<std::mutex> lock(running_);
+  const Frame frame{arena_.data(), input, output};
+  for (const std::size_t index : chosen)
+    if (index >= steps_.size()) throw std::out_of_range("no such step");
+  std::vector<double> taken(static_cast<std::size_t>(repeats) * chosen.size());
+  pool_.run([&](int part) {
+    const FlushDenormals mode;
+    double* to = taken.data();
+    for (std::int64_t r = 0; r < repeats; ++r) {
+      double start = seconds();
+      for (const std::size_t index : chosen) {
+        run_step(steps_[index], frame, part);
+        pool_.barrier();
+        const double end = seconds();
+        if (part == 0) *to++ = end - start;
+        start = end;
+      }
+    }
+  });
+  return taken;
+}
+
+}  // namespace prunemap

@@ -1,0 +1,116 @@
+// What crosses the border between the part compiled once and the part compiled per ISA: plain structs and pointers.
+#pragma once
+#include <cstdint>
+
+namespace prunemap {
+
+// Where one run finds its data. Offsets and sizes everywhere are counted in floats.
+struct Frame {
+  float* arena;
+  const float* input;
+  float* output;
+};
+
+enum class Space : std::int32_t { arena, input, output };
+
+// Planes of one tensor: pixel (c, y, x) lies at base + c * stride + y * pitch + x. In the arena everything between the
+// pixels, and `before` floats ahead of the first, is zero: rows and planes share these margins as their padding.
+struct Planes {
+  Space space;
+  std::int64_t base, stride, before;
+  std::int32_t pitch, channels, height, width;
+};
+
+// Filters that share one list of input offsets; `weights` holds `size` weights per list entry.
+struct Run {
+  std::int64_t offsets, weights;
+  std::int32_t count, filter, size;
+};
+
+// Lists, weights and epilogue of a convolution: acc = bias + sum, + residual, clamped to [low, high].
+struct Filters {
+  const Run* run;
+  const std::int32_t* offsets;
+  const float* weights;
+  const float* bias;         // per filter slot
+  const std::int32_t* rows;  // output channel of a filter slot, -1 for a slot that only pads
+  std::int32_t runs;
+  float low, high;
+};
+
+// Pixels in the lanes. Input and output have one pitch, so that planes are walked as flat arrays of `vectors` vectors.
+struct PixelConv {
+  Filters filters;
+  std::int64_t in, out, out_stride, residual, residual_stride;  // residual < 0: none
+  const std::int32_t* mask;                                     // all ones where a flat position is a pixel
+  std::int32_t vectors, tiles;
+  bool runs_outer;
+};
+
+// Output channels in the lanes. Output pixel (y, x) reads at in + y * row_step + x * column_step + offset.
+struct ChannelConv {
+  Filters filters;
+  std::int64_t in, row_step, out, out_stride, residual, residual_stride;
+  std::int32_t column_step, out_pitch, height, width;
+  std::int32_t vectors, tile_rows, tile_columns;
+  bool runs_outer;
+  bool direct;  // the output is a plain vector, written without transposing
+};
+
+// Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero.
+struct Phase {
+  std::int32_t row, column;
+};
+struct Stage {
+  Planes from, to;  // to.channels = from.channels * phases, the phases of one channel together
+  const Phase* phase;
+  std::int32_t phases, step_y, step_x;
+  std::int64_t readable;  // floats of the source's buffer
+};
+
+enum class PoolKind : std::int32_t { max, average };
+
+struct Pool {
+  Planes from, to;
+  PoolKind kind;
+  std::int32_t kernel_y, kernel_x, step_y, step_x, pad_y, pad_x;
+  bool count_padding;
+  bool whole;  // the window is the whole plane, and whole vectors of it are summed: its margins are zero
+};
+
+// to = clamp(from + other), other.base < 0: only the clamp. All three have one pitch.
+struct Add {
+  Planes from, other, to;
+  const std::int32_t* mask;
+  std::int32_t vectors;
+  float low, high;
+};
+
+// Runs the units [begin, end) of a step; which units there are depends on the operation.
+using StepFunction = void (*)(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end);
+
+constexpr int kSizes = 5;       // filters per run in the pixel family: 1, 2, 4, 8, 16
+constexpr int kMaxColumns = 16;  // widest tile of the channel family
+
+struct PixelFamily {
+  std::int32_t lanes;
+  std::int32_t max_vectors[kSizes];  // by log2(size); 0: no such tile
+  StepFunction run;
+};
+
+struct ChannelFamily {
+  std::int32_t lanes;
+  std::int32_t max_pixels[3];  // by log2(vectors of output channels per tile)
+  StepFunction run;
+};
+
+struct KernelTable {
+  const char* name;
+  bool (*supported)();
+  std::int32_t families;
+  PixelFamily pixel[2];
+  ChannelFamily channel[2];
+  StepFunction stage, pool, add;
+};
+
+}  // namespace prunemap

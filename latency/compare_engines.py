@@ -1,0 +1,114 @@
+"""One network on our kernels, dense and pruned, against other engines: checked, then timed in interleaved runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..kernels import compile_network
+from ..pruning.errors import PrunemapError
+from .cache import exclusive_lock
+from .machine import pinned
+from .measure import Measurement, Timed, measure_interleaved
+from .peers import PEERS, Peer
+from .peers.base import Floats
+
+TOLERANCE = 1e-4
+"""Largest relative L2 error of an engine whose time is worth telling; float32 engines differ by about 1e-6."""
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """One engine running one network.
+
+    Attributes:
+        engine: ``prunemap`` or the peer's name.
+        network: ``dense`` or ``pruned``.
+        measurement: Its latency.
+        error: Relative L2 error of its output against torch with the same weights.
+        ratio: Its median over that of our dense network: below 1 is faster.
+    """
+
+    engine: str
+    network: str
+    measurement: Measurement
+    error: float
+    ratio: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Contender:
+    engine: str
+    network: str
+    subject: Timed
+    error: float
+
+
+def bench_network(
+    model: nn.Module,
+    pruned: nn.Module,
+    example: Tensor,
+    peers: Sequence[str] = (),
+    threads: int = 1,
+    isa: str = "auto",
+) -> list[EngineRow]:  # fmt: skip
+    """Compile both networks, load the dense one into the peers, check every output, time all of them interleaved.
+
+    Args:
+        model: The dense network.
+        pruned: The same with zeros, for instance from ``apply_mapping``.
+        example: (N, C, H, W) float32 input; shapes are specialised on it.
+        peers: Names of peers.
+        threads: Threads of every engine.
+        isa: Instruction set of our kernels.
+
+    Returns:
+        Rows: ours dense, ours pruned, then the peers with the dense network.
+
+    Raises:
+        PrunemapError: For an unknown or missing peer, or an engine whose output is wrong.
+    """
+    factories = {name: PEERS[name] for name in peers}
+    with exclusive_lock(), pinned(threads):
+        contenders = [
+            _ours("dense", model, example, threads, isa),
+            _ours("pruned", pruned, example, threads, isa),
+            *(_theirs(name, factory(model, example, threads), model, example) for name, factory in factories.items()),
+        ]
+        measured = measure_interleaved([contender.subject for contender in contenders])
+    return [
+        EngineRow(c.engine, c.network, found, c.error, found.median_ms / measured[0].median_ms)
+        for c, found in zip(contenders, measured, strict=True)
+    ]
+
+
+def _ours(label: str, model: nn.Module, example: Tensor, threads: int, isa: str) -> _Contender:
+    compiled = compile_network(model, example, threads, isa)
+    return _checked("prunemap", label, compiled, np.asarray(compiled(example.numpy())), _reference(model, example))
+
+
+def _theirs(name: str, peer: Peer, model: nn.Module, example: Tensor) -> _Contender:
+    peer.run()
+    return _checked(name, "dense", peer, peer.output(), _reference(model, example))
+
+
+def _reference(model: nn.Module, example: Tensor) -> Floats:
+    with torch.inference_mode():
+        return np.asarray(copy.deepcopy(model).eval()(example).numpy(), dtype=np.float32)
+
+
+def _checked(engine: str, network: str, subject: Timed, result: Floats, wanted: Floats) -> _Contender:
+    error = float(np.linalg.norm(result - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
+    if not error <= TOLERANCE:
+        raise PrunemapError(f"{engine}, {network} network: its output differs from torch's by {error:.1e} (relative)")
+    return _Contender(engine, network, subject, error)

@@ -1,0 +1,47 @@
+"""What a latency model is and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...pruning.mapping import Choice, Mapping
+from ...pruning.network import Network
+from ...pruning.registry import Registry
+from ..rows import Survey
+
+COVERAGE = 0.9
+"""Share of measured latencies that a prediction's band is meant to hold."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted latency of a whole network.
+
+    Attributes:
+        ms: The prediction.
+        low: Lower end of the 90 % band.
+        high: Upper end of the 90 % band.
+    """
+
+    ms: float
+    low: float
+    high: float
+
+
+class LatencyModel(Protocol):
+    """Prices the mappings of one network from what was measured; never packs, compiles or measures."""
+
+    def predict(self, mapping: Mapping) -> Prediction:
+        """Latency of the whole network under ``mapping``."""
+        ...
+
+    def layer_ms(self, layer: str, choice: Choice) -> float:
+        """Milliseconds of one layer under one choice while all other layers are dense."""
+        ...
+
+
+MODELS: Registry[Callable[[Network, Survey], LatencyModel]] = Registry(
+    "latency model", __package__ or __name__.rpartition(".")[0]
+)

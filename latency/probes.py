@@ -1,0 +1,146 @@
+"""Which mappings a profile is measured on: every choice of every layer, in the company it will run in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..pruning import canonical_choice, misfit, parse_scheme
+from ..pruning.choices import lone_reader, shared_filters
+from ..pruning.mapping import DENSE, Choice, Mapping
+from ..pruning.network import LayerSpec, Network
+
+CONTEXTS = 2
+"""How often a profile measures each choice of a layer, each time among other neighbours."""
+WIDTHS = 3
+"""Most widths below full at which channel removal is measured."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One mapping to compile and time.
+
+    Attributes:
+        mapping: The mapping.
+        mixed: Whether every layer has a choice of its own; otherwise whole channel groups are narrowed, or nothing.
+    """
+
+    mapping: Mapping
+    mixed: bool
+
+
+def catalogue(schemes: Iterable[str], rates: Iterable[float]) -> tuple[Choice, ...]:
+    """Dense and every scheme at every rate, sorted, each once."""
+    rates = tuple(rates)
+    return tuple(sorted({DENSE, *(Choice(scheme, rate) for scheme in schemes for rate in rates)}))
+
+
+def choices_of(layer: LayerSpec, choices: Iterable[Choice]) -> tuple[Choice, ...]:
+    """The choices that fit ``layer``, equal ones made one, sorted."""
+    return tuple(sorted({canonical_choice(layer, choice) for choice in choices if misfit(layer, choice) is None}))
+
+
+def narrows(network: Network, layer: str, mapping: Mapping) -> bool:
+    """Whether the layer's choice takes channels from its neighbours too, and does not only save its own work.
+
+    It does for ``filter`` when all producers of a group choose alike, and for ``channel`` in the one layer that reads
+    a group.
+
+    Args:
+        network: The network.
+        layer: Name of the layer.
+        mapping: Canonical choices.
+    """
+    removes = parse_scheme(mapping[layer].scheme).removes
+    if removes == "filters":
+        group = network.groups[network.writes[layer]]
+        return not group.fixed and shared_filters(group, mapping) is not None
+    return removes == "channels" and lone_reader(network, network.groups[network.reads[layer]]) == layer
+
+
+def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int) -> list[Probe]:
+    """Mappings that together show each layer under each of its choices; the first is the dense network.
+
+    Mixed probes: each layer goes through its choices in an order of its own, so that one mapping measures one choice
+    of every layer and no choice is always seen beside the same neighbours. Choices that always narrow a group are left
+    to ``width_probes``.
+
+    Args:
+        network: The network.
+        choices: The catalogue.
+        contexts: How often each choice of a layer is measured, each time among other neighbours.
+        seed: Decides the orders.
+    """
+    own = {layer.name: _own_choices(network, layer, choices) for layer in network.layers}
+    rng = np.random.default_rng(seed)
+    mixed = [Probe(mapping, True) for _ in range(contexts) for mapping in _shuffled(own, rng)]
+    rates = sorted({choice.rate for choice in choices} - {DENSE.rate})
+    narrow = [Probe(mapping, False) for mapping in width_probes(network, rates)]
+    return [Probe(Mapping(), False), *mixed, *narrow]
+
+
+def _own_choices(network: Network, layer: LayerSpec, choices: Sequence[Choice]) -> list[Choice]:
+    """Those that leave the layer's neighbours whole as long as these choose otherwise."""
+    return [c for c in choices_of(layer, choices) if not narrows(network, layer.name, Mapping({layer.name: c}))]
+
+
+def _shuffled(choices: dict[str, list[Choice]], rng: np.random.Generator) -> list[Mapping]:
+    """As few mappings as let every layer take each of its choices once; a short list starts again."""
+    orders = {name: rng.permutation(len(own)) for name, own in choices.items()}
+    count = max(len(own) for own in choices.values())
+    if count == 1:
+        return []
+    return [
+        Mapping({name: own[orders[name][turn % len(own)]] for name, own in choices.items()}) for turn in range(count)
+    ]
+
+
+def width_probes(network: Network, rates: Sequence[float]) -> list[Mapping]:
+    """Mappings under which layers run with fewer live input and output channels (CompactNet, section 3.1).
+
+    Channel groups get one of two colours so that a layer's inputs and outputs differ in colour where the network
+    allows it; each colour is narrowed by each of up to three rates independently, which gives every layer a grid of
+    input and output widths. Widths in between are interpolated.
+
+    Args:
+        network: The network.
+        rates: Rates at which channels may be removed; none, no mappings.
+    """
+    widths = [DENSE.rate, *_spread(rates)]
+    colours = _two_colours(network)
+    found = []
+    for first in widths:
+        for second in widths:
+            chosen = {name: Choice("filter", (first, second)[colour]) for name, colour in colours.items()}
+            found.append(Mapping({name: canonical_choice(network.layer(name), c) for name, c in chosen.items()}))
+    return [mapping for mapping in dict.fromkeys(found) if len(mapping)]
+
+
+def _spread(rates: Sequence[float]) -> list[float]:
+    """At most three of ``rates``: the largest, and those nearest to its cube root and the square of that."""
+    if len(rates) <= WIDTHS:
+        return list(rates)
+    wanted = [max(rates) ** (step / WIDTHS) for step in range(1, WIDTHS + 1)]
+    return sorted({min(rates, key=lambda rate: abs(math.log(rate / target))) for target in wanted})
+
+
+def _two_colours(network: Network) -> dict[str, int]:
+    """Producer of a removable channel group -> the group's colour, which differs from neighbours' where possible."""
+    beside: list[set[int]] = [set() for _ in network.groups]
+    for layer in network.layers:
+        read, written = network.reads[layer.name], network.writes[layer.name]
+        beside[read].add(written)
+        beside[written].add(read)
+    colours: dict[int, int] = {}
+    for index, neighbours in enumerate(beside):
+        taken = [colours[other] for other in neighbours & colours.keys()]
+        colours[index] = int(taken.count(0) > taken.count(1))
+    return {
+        name: colours[index]
+        for index, group in enumerate(network.groups)
+        for name in group.producers
+        if not group.fixed and misfit(network.layer(name), Choice("filter", 2.0)) is None
+    }

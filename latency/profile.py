@@ -1,0 +1,219 @@
+"""What a network's layers cost on one machine: measured once, kept as a file, asked for every candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from ..kernels import resolve_isa
+from ..pruning.errors import PrunemapError
+from ..pruning.mapping import Choice, Mapping
+from ..pruning.network import Network
+from . import profile_file
+from .cache import cache_folder, exclusive_lock
+from .machine import Machine, machine
+from .models import MODELS, LatencyModel, Prediction
+from .probes import CONTEXTS, catalogue, probes
+from .rows import Row, Survey
+from .survey import Progress, survey
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Measured costs of a network's layers over a catalogue of choices.
+
+    Attributes:
+        network: Structure of the network that was measured.
+        choices: The catalogue, dense included.
+        threads: Threads of the measured networks.
+        seed: Seed of the random weights and of the order in which choices were combined.
+        machine: Where and how it was measured.
+        survey: Every row, and the dense network's whole runs.
+    """
+
+    network: Network
+    choices: tuple[Choice, ...]
+    threads: int
+    seed: int
+    machine: Machine
+    survey: Survey
+
+    @classmethod
+    def build(  # noqa: PLR0913 - what is measured, and how: each is set by itself
+        cls,
+        network: Network,
+        schemes: Sequence[str],
+        rates: Sequence[float],
+        threads: int = 1,
+        *,
+        isa: str = "auto",
+        progress: Progress | None = None,
+        seed: int = 0,
+    ) -> Profile:  # fmt: skip
+        """Measure a network on this machine.
+
+        No trained weights are needed: time depends on which weights are zero, and random ones stand for them. Takes
+        seconds for small networks, a minute or two for large ones; nothing else should run meanwhile.
+
+        Args:
+            network: Structure to measure.
+            schemes: Schemes, for instance ``["unstructured", "simd:8"]``.
+            rates: Rates at which each is measured; rates in between are interpolated.
+            threads: Threads of the compiled networks.
+            isa: Instruction set, ``auto`` for the best one.
+            progress: Called with units done, units in all, and a line of text.
+            seed: Decides random weights and how choices are combined.
+
+        Raises:
+            PrunemapError: For an unknown scheme, a rate below 1, or an ISA that this CPU does not have.
+        """
+        choices = catalogue(schemes, rates)
+        isa = resolve_isa(isa)
+        found = survey(
+            network, probes(network, choices, CONTEXTS, seed), threads=threads, isa=isa, seed=seed, progress=progress
+        )
+        return cls(network, choices, threads, seed, machine(isa), found)
+
+    @property
+    def dense_ms(self) -> float:
+        """Median milliseconds of the whole dense network."""
+        return self.survey.dense.ms
+
+    @property
+    def unstable(self) -> tuple[Row, ...]:
+        """Rows whose time could not be told to 1 %; their noise widens the bands of predictions that use them."""
+        return tuple(row for row in self.survey.rows if row.unstable)
+
+    def predict(self, network: Network, mapping: Mapping, model: str = "table") -> Prediction:
+        """Latency of ``network`` under ``mapping``; nothing is packed, compiled or measured.
+
+        Args:
+            network: The network that the profile was built for.
+            mapping: Choices of its layers; rates between measured ones are interpolated.
+            model: Name of a latency model.
+
+        Raises:
+            PrunemapError: For another network, an unknown layer or model, a choice that does not fit its layer, or a
+                scheme that the profile does not hold.
+        """
+        if network is not self._accepted[-1]:
+            if network != self.network:
+                raise PrunemapError("this profile is of another network; build one for this network and input size")
+            self._accepted[:] = [network]
+        return self.model(model).predict(mapping)
+
+    def layer_ms(self, layer: str, choice: Choice, model: str = "table") -> float:
+        """Milliseconds of one layer under one choice while all other layers are dense; errors as ``predict``."""
+        return self.model(model).layer_ms(layer, choice)
+
+    def model(self, name: str = "table") -> LatencyModel:
+        """The latency model called ``name`` on this profile's rows; made once and kept.
+
+        Raises:
+            PrunemapError: For an unknown name.
+        """
+        if name not in self._models:
+            self._models[name] = MODELS[name](self.network, self.survey)
+        return self._models[name]
+
+    def check_machine(self) -> None:
+        """Make sure that measurements taken now can be compared with this profile.
+
+        Raises:
+            PrunemapError: When it was measured on another CPU, or with another ISA or version of the kernels.
+        """
+        here = machine(self.machine.isa).fingerprint()
+        if here != self.machine.fingerprint():
+            raise PrunemapError(f"profile of another machine: measured on {self.machine.fingerprint()}, this is {here}")
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of what predictions depend on."""
+        rows = [[row.layer, str(row.choice), row.live_in, row.live_out, row.samples_ms] for row in self.survey.rows]
+        timings = [self.survey.dense.samples_ms, self.survey.constant.samples_ms]
+        content = [network_signature(self.network), timings, rows]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile to one Parquet file, in one step."""
+        profile_file.write(Path(path), self._header, self.survey.rows)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read a profile that ``save`` wrote, on this machine or another.
+
+        Raises:
+            PrunemapError: When the file is missing, damaged, not a profile, or of another format version.
+        """
+        header, rows = profile_file.read(Path(path))
+        found = Survey(rows, header.dense, header.constant)
+        choices = tuple(Choice(scheme, rate) for scheme, rate in header.choices)
+        return cls(header.network, choices, header.threads, header.seed, header.machine, found)
+
+    @cached_property
+    def _models(self) -> dict[str, LatencyModel]:
+        return {}
+
+    @cached_property
+    def _accepted(self) -> list[Network]:
+        """The network last seen to equal ours: comparing costs more than predicting."""
+        return [self.network]
+
+    @cached_property
+    def _header(self) -> profile_file.Header:
+        return profile_file.Header(
+            format=profile_file.FORMAT,
+            network=self.network,
+            choices=tuple((choice.scheme, choice.rate) for choice in self.choices),
+            threads=self.threads,
+            seed=self.seed,
+            dense=self.survey.dense,
+            constant=self.survey.constant,
+            machine=self.machine,
+        )
+
+
+def network_signature(network: Network) -> str:
+    """Hexadecimal SHA-256 of a network's structure."""
+    return hashlib.sha256(TypeAdapter(Network).dump_json(network)).hexdigest()
+
+
+def cached_profile(
+    network: Network,
+    schemes: Sequence[str],
+    rates: Sequence[float],
+    threads: int = 1,
+    isa: str = "auto",
+    progress: Progress | None = None,
+) -> Profile:  # fmt: skip
+    """This machine's profile of a network, from the cache folder or, the first time, measured.
+
+    Kept apart by network, choices, CPU, ISA, threads and version of the kernels. Processes that ask for it at once
+    wait for the one that measures.
+
+    Args:
+        network: Structure to measure.
+        schemes: As ``Profile.build``.
+        rates: As ``Profile.build``.
+        threads: As ``Profile.build``.
+        isa: As ``Profile.build``.
+        progress: As ``Profile.build``; not called when the profile is there.
+
+    Raises:
+        PrunemapError: As ``Profile.build``, or when the kept file is damaged.
+    """
+    choices = [(choice.scheme, choice.rate) for choice in catalogue(schemes, rates)]
+    here = machine(isa)
+    key = [profile_file.FORMAT, network_signature(network), choices, here.fingerprint(), threads]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+    path = cache_folder() / "profiles" / f"{digest}.parquet"
+    if not path.exists():
+        with exclusive_lock():
+            if not path.exists():
+                Profile.build(network, schemes, rates, threads, isa=here.isa, progress=progress).save(path)
+    return Profile.load(path)

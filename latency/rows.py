@@ -1,0 +1,109 @@
+"""The rows of a profile: what one layer cost in one compiled variant of a network, and what was left of it there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..pruning import Live, kept_weights, parse_scheme
+from ..pruning.mapping import Choice
+from ..pruning.network import LayerSpec, Network
+from .measure import Samples, median_and_mad
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one layer cost in one probe.
+
+    Attributes:
+        probe: Number of the probe; 0 is the dense network.
+        mixed: Whether layers had choices of their own in it; otherwise whole channel groups were narrowed, or nothing.
+        layer: Qualified name.
+        choice: The layer's choice, canonical.
+        live_in: Input channels that were live: produced by the layers before, and read.
+        live_out: Filters that were live: not removed, and read by the layers after.
+        kept: Share of the layer's weights that are not zero and meet live channels.
+        read: Share of the input channels that some kept weight reads.
+        ms: Median over rounds of the time that the layer's steps took inside whole-network runs.
+        staging_ms: The part of ``ms`` that went into rearranging its input.
+        mad_ms: Median absolute deviation over rounds.
+        samples_ms: One value per round.
+        unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
+    """
+
+    probe: int
+    mixed: bool
+    layer: str
+    choice: Choice
+    live_in: int
+    live_out: int
+    kept: float
+    read: float
+    ms: float
+    staging_ms: float
+    mad_ms: float
+    samples_ms: tuple[float, ...]
+    unstable: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median and median absolute deviation of some rounds, and the rounds."""
+
+    ms: float
+    mad_ms: float
+    samples_ms: tuple[float, ...]
+
+    @classmethod
+    def of(cls, rounds: Samples) -> Timing:
+        """Summarise rounds given in ms."""
+        median, mad = median_and_mad(rounds)
+        return cls(float(median), float(mad), tuple(rounds.tolist()))
+
+
+def standard_error(timing: Timing | Row) -> float:
+    """Standard error of the median, in ms, if the samples are normal."""
+    return 1.4826 * timing.mad_ms * math.sqrt(math.pi / 2 / max(len(timing.samples_ms), 1))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that is measured of a network.
+
+    Attributes:
+        rows: One per layer and probe.
+        dense: Whole runs of the dense network.
+        constant: What of them belongs to no layer.
+    """
+
+    rows: tuple[Row, ...]
+    dense: Timing
+    constant: Timing
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What is left of a layer's weights; see ``Row``."""
+
+    live_in: int
+    live_out: int
+    kept: float
+    read: float
+
+    @classmethod
+    def of(cls, network: Network, layer: LayerSpec, weight: Tensor, live: Live) -> Remainder:
+        """Count what is left of ``weight`` (the layer's, pruned) where channels and filters are live."""
+        filters, inputs, *kernel = layer.weight_shape
+        there = weight.numpy().reshape(layer.groups, filters // layer.groups, inputs, math.prod(kernel)) != 0
+        computed = there & live.outputs.reshape(layer.groups, -1, 1, 1) & live.inputs.reshape(layer.groups, 1, -1, 1)
+        # After flattening, one channel is several inputs.
+        channels = network.groups[network.reads[layer.name]].channels
+        read = there.any(axis=3).any(axis=1).reshape(channels, -1).any(axis=1)
+        return cls(int(live.inputs.sum()), int(live.outputs.sum()), float(computed.mean()), float(read.mean()))
+
+
+def kept_share(layer: LayerSpec, choice: Choice) -> float:
+    """Share of a layer's weights that a choice keeps when all channels are live."""
+    return kept_weights(parse_scheme(choice.scheme), choice.rate, layer.weight_shape, layer.groups) / layer.weights

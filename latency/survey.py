@@ -1,0 +1,234 @@
+"""Measures what a profile holds: every probe compiled, all of them timed step by step in interleaved runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..kernels import CompiledNetwork, compile_network
+from ..pruning import apply_mapping, canonical_mapping, live_channels
+from ..pruning.network import Network
+from .cache import exclusive_lock
+from .machine import pinned
+from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
+from .probes import Probe, narrows
+from .rows import Remainder, Row, Survey, Timing
+from .synthetic import SyntheticModule, synthesise
+
+Progress = Callable[[int, int, str], None]
+"""Called with the units of work done, their total, and what is going on."""
+
+RESIDENT_BYTES = 1 << 30
+"""Packed weights that may be in memory together; larger networks are measured in several turns."""
+ELSEWHERE = ""
+"""The part of a run that belongs to no layer."""
+WARM_RUNS = 3
+"""Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
+
+
+def survey(
+    network: Network, probes: Sequence[Probe], *, threads: int, isa: str, seed: int, progress: Progress | None = None
+) -> Survey:
+    """Compile and time every probe on random weights.
+
+    Args:
+        network: Structure to measure.
+        probes: What to compile; the first is the dense network, the last the narrowest.
+        threads: Threads of the compiled networks.
+        isa: Instruction set.
+        seed: Decides the weights, hence which units are pruned.
+        progress: Told what has been done; every probe counts once when compiled and once when timed.
+    """
+    with exclusive_lock(), pinned(threads):
+        reporter = _Reporter(progress or _silent, len(probes))
+        surveyor = _Surveyor(network, synthesise(network, seed), threads, isa, reporter)
+        waiting = deque(enumerate(probes))
+        rows: list[Row] = []
+        while waiting:
+            turn: list[_Subject] = []
+            while waiting and sum(subject.bytes for subject in turn) < RESIDENT_BYTES:
+                number, probe = waiting.popleft()
+                turn.append(surveyor.compile(number, probe, timed_whole=number == 0 or not waiting))
+            rows += surveyor.measure(turn)
+            narrowest = turn[-1]
+    return Survey(tuple(rows), Timing.of(surveyor.dense.whole), _constant_part(surveyor.dense, narrowest))
+
+
+def _constant_part(dense: _Subject, narrowest: _Subject) -> Timing:
+    """What belongs to no layer in the dense network, and what whole runs take beyond their steps.
+
+    That excess is lost in the noise of a large network, so that it is told on the narrowest one.
+    """
+    excess = narrowest.whole - np.sum(list(narrowest.parts.values()), axis=0)
+    return Timing.of(dense.parts[ELSEWHERE] + excess)
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    return
+
+
+class _Reporter:
+    """Counts a probe once when it is compiled and once, in nine parts, when it is timed."""
+
+    def __init__(self, progress: Progress, probes: int) -> None:
+        self._progress = progress
+        self._probes = probes
+        self._compiled = 0
+        self._timed = 0.0
+
+    def compiled(self) -> None:
+        self._compiled += 1
+        self._tell(f"compiled {self._compiled} of {self._probes} variants")
+
+    def timed(self, subjects: int, evaluation: int) -> None:
+        if evaluation == 0:
+            self._timed += subjects / ROUNDS
+        again = f", {subjects} unsteady ones again (time {evaluation} of {EVALUATIONS - 1})" if evaluation else ""
+        self._tell(f"timing {self._probes} variants in turn{again}")
+
+    def _tell(self, text: str) -> None:
+        self._progress(self._compiled + round(self._timed), 2 * self._probes, text)
+
+
+@dataclass
+class _Subject:
+    """A compiled probe and the steadiest times seen of it, in ms.
+
+    Attributes:
+        number: Number of the probe.
+        probe: The probe.
+        compiled: The compiled network.
+        weights: Layer -> what is left of it.
+        batch: Runs per batch.
+        timed_whole: Whether it is also timed without timers between the steps.
+        parts: Layer, or ``ELSEWHERE`` -> one value per round.
+        staging: Layer -> median of the part that went into rearranging its input.
+        whole: Whole runs, one value per round, where that is wanted.
+    """
+
+    number: int
+    probe: Probe
+    compiled: CompiledNetwork
+    weights: dict[str, Remainder]
+    batch: int
+    timed_whole: bool
+    parts: dict[str, Samples] = field(default_factory=dict)
+    staging: dict[str, float] = field(default_factory=dict)
+    whole: Samples = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of packed weights."""
+        return sum(step.weights_bytes for step in self.compiled.steps)
+
+    def take_steps(self, steps: Samples) -> None:
+        """Keep, of every part, the evaluation with the smallest deviation; ``steps`` are ms, shape (rounds, steps)."""
+        owners = np.array([step.layer or ELSEWHERE for step in self.compiled.steps])
+        stages = np.array([step.op == "stage" for step in self.compiled.steps])
+        for part in (*self.weights, ELSEWHERE):
+            rounds = steps[:, owners == part].sum(axis=1)
+            if part not in self.parts or _deviation(rounds) < _deviation(self.parts[part]):
+                self.parts[part] = rounds
+                self.staging[part] = float(np.median(steps[:, (owners == part) & stages].sum(axis=1)))
+
+    def take_whole(self, whole: Samples) -> None:
+        """Keep the evaluation with the smallest deviation; ``whole`` are ms, shape (rounds,)."""
+        if not self.whole.size or _deviation(whole) < _deviation(self.whole):
+            self.whole = whole
+
+    def unstable(self, layer: str, dense_ms: float) -> bool:
+        """Whether the layer's time is uncertain by more than 1 % of itself and 0.1 % of the dense network."""
+        median, mad = median_and_mad(self.parts[layer])
+        return bool(mad > STABLE * max(float(median), dense_ms / 10))
+
+
+def _deviation(rounds: Samples) -> float:
+    median, mad = median_and_mad(rounds)
+    return float(mad) / max(float(median), 1e-9)
+
+
+class _Surveyor:
+    """Compiles probes of one network and times them against one another."""
+
+    def __init__(self, network: Network, module: SyntheticModule, threads: int, isa: str, reporter: _Reporter) -> None:
+        self._network = network
+        self._module = module
+        self._threads = threads
+        self._isa = isa
+        self._reporter = reporter
+        self._rng = np.random.default_rng(0)
+        self._example = torch.zeros(1, *network.input_shape)
+        self._dense: _Subject | None = None
+
+    @property
+    def dense(self) -> _Subject:
+        """The first probe that was measured."""
+        assert self._dense is not None
+        return self._dense
+
+    def compile(self, number: int, probe: Probe, timed_whole: bool) -> _Subject:
+        pruned = apply_mapping(self._module, probe.mapping, self._network)
+        compiled = compile_network(pruned, self._example, self._threads, self._isa)
+        state = pruned.state_dict()
+        live = live_channels(self._network, state)
+        weights = {
+            layer.name: Remainder.of(self._network, layer, state[f"{layer.name}.weight"], live[layer.name])
+            for layer in self._network.layers
+        }
+        self._reporter.compiled()
+        batch = batch_size(compiled.time_steps, fewest=WARM_RUNS)
+        return _Subject(number, probe, compiled, weights, batch, timed_whole)
+
+    def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
+        """Time the subjects, and those with unstable layers again; one row per layer of each."""
+        self._dense = self._dense or subjects[0]
+        pending, start = list(subjects), time.monotonic()
+        for evaluation in range(EVALUATIONS):
+            self._evaluate(pending, evaluation)
+            pending = [subject for subject in pending if any(map(self._unstable(subject), subject.weights))]
+            if not pending or time.monotonic() - start > PATIENCE_SECONDS:
+                break
+        return [row for subject in subjects for row in self._rows(subject)]
+
+    def _evaluate(self, subjects: Sequence[_Subject], evaluation: int) -> None:
+        wholes = [subject for subject in subjects if subject.timed_whole]
+        samplers = [*(one.compiled.time_steps for one in subjects), *(one.compiled.time for one in wholes)]
+        batches = [subject.batch for subject in (*subjects, *wholes)]
+        taken: list[list[Samples]] = [[] for _ in samplers]
+        for _ in range(ROUNDS):
+            for samples, batch in zip(taken, interleave(samplers, batches, 1, self._rng), strict=True):
+                samples.append(1e3 * np.median(batch[0], axis=0))
+            self._reporter.timed(len(subjects), evaluation)
+        steps, whole = taken[: len(subjects)], taken[len(subjects) :]
+        for subject, rounds in zip(subjects, steps, strict=True):
+            subject.take_steps(np.stack(rounds))
+        for subject, rounds in zip(wholes, whole, strict=True):
+            subject.take_whole(np.stack(rounds))
+
+    def _unstable(self, subject: _Subject) -> Callable[[str], bool]:
+        dense_ms = float(np.median(self.dense.whole))
+        return lambda layer: subject.unstable(layer, dense_ms)
+
+    def _rows(self, subject: _Subject) -> Iterator[Row]:
+        mapping = canonical_mapping(self._network, subject.probe.mapping)
+        unstable = self._unstable(subject)
+        for layer in self._network.layers:
+            name = layer.name
+            if subject.probe.mixed and narrows(self._network, name, mapping):
+                continue  # all producers of a group happen to remove filters alike: that is the narrow probes' matter
+            timing = Timing.of(subject.parts[name])
+            yield Row(
+                probe=subject.number,
+                mixed=subject.probe.mixed,
+                layer=name,
+                choice=mapping[name],
+                **vars(subject.weights[name]),
+                **vars(timing),
+                staging_ms=min(timing.ms, subject.staging[name]),
+                unstable=unstable(name),
+            )

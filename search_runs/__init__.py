@@ -1,0 +1,1 @@
+"""JOBS: searches, their records, comparisons and replays; the command line."""

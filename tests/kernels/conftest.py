@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunemap.kernels.build import build
+from prunemap.kernels.candidates import Candidate, Task
+from prunemap.kernels.lowering import lower
+from prunemap.pruning import capture
+
+Images = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Runner = Callable[[nn.Module, torch.Tensor, str, Callable[[Task], Candidate]], torch.Tensor]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run_with() -> Runner:
+    """Run a module on the engine with candidates of the caller's choice."""
+
+    def run(model: nn.Module, images: torch.Tensor, isa: str, choose: Callable[[Task], Candidate]) -> torch.Tensor:
+        network = capture(model, images)
+        built = build(lower(network, model.state_dict()), isa, 1, choose)
+        outputs = built.program.run(images.numpy())
+        return torch.from_numpy(outputs.reshape(len(images), *network.nodes[-1].shape))
+
+    return run
+
+
+@pytest.fixture
+def tasks_of() -> Callable[[nn.Module, torch.Tensor], list[Task]]:
+    """The convolutions of a module, as the planner sees them."""
+
+    def tasks(model: nn.Module, images: torch.Tensor) -> list[Task]:
+        found: list[Task] = []
+
+        def note(task: Task) -> Candidate:
+            from prunemap.kernels.tune import promising
+
+            found.append(task)
+            return promising(task, "portable")[0]
+
+        build(lower(capture(model, images), model.state_dict()), "portable", 1, note)
+        return found
+
+    return tasks

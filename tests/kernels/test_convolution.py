@@ -1,0 +1,158 @@
+"""Every kernel, every tile: exact on small integers, and close to float64 on real numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from prunemap.kernels import isas
+from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    size: tuple[int, int]
+    channels: tuple[int, int]
+    kernel: int | tuple[int, int]
+    options: dict[str, Any] = field(default_factory=dict)
+    density: float = 0.4
+
+
+CASES = [
+    Case("square", (9, 11), (3, 13), 3, {"padding": 1}),
+    Case("one_by_one", (5, 7), (8, 16), 1),
+    Case("stride", (11, 9), (3, 8), 3, {"stride": 2, "padding": 1}),
+    Case("stride_odd_even", (10, 13), (2, 5), (3, 2), {"stride": (2, 3), "padding": (1, 0)}),
+    Case("stride_one_by_one", (9, 8), (4, 6), 1, {"stride": 2}),
+    Case("wide_padding", (4, 5), (2, 3), 3, {"padding": 4}),
+    Case("padding_beyond_stride", (3, 3), (2, 4), 2, {"stride": 3, "padding": 2}),
+    Case("dilation", (12, 10), (3, 4), 3, {"dilation": (2, 3), "padding": 2}),
+    Case("dilated_stride", (13, 12), (3, 4), 3, {"dilation": 2, "stride": 2, "padding": 2}),
+    Case("no_padding", (7, 6), (3, 4), 5),
+    Case("groups", (6, 6), (6, 9), 3, {"groups": 3, "padding": 1}),
+    Case("depthwise", (8, 9), (5, 5), 3, {"groups": 5, "padding": 1}, 1.0),
+    Case("depthwise_stride", (9, 9), (4, 8), 3, {"groups": 4, "stride": 2, "padding": 1}),
+    Case("one_pixel_out", (4, 3), (3, 21), (4, 3)),
+    Case("one_pixel_map", (1, 1), (7, 70), 3, {"padding": 1}),
+    Case("one_pixel_grows", (1, 1), (3, 4), 1, {"padding": 2}),
+    Case("one_column", (9, 1), (3, 4), (3, 1), {"padding": (1, 0)}),
+    Case("seven", (7, 7), (4, 18), 3, {"padding": 1}),
+    Case("fourteen", (14, 14), (2, 33), 1),
+    Case("all_zero", (5, 5), (3, 4), 3, {"padding": 1}, 0.0),
+]
+# every tail from nothing to two vectors of the widest ISA
+CASES += [Case(f"tail_{width}", (1, width), (2, 9), (1, 3), {"padding": (0, 1)}) for width in range(1, 34, 2)]
+
+
+def build_case(case: Case, integers: bool) -> tuple[nn.Module, torch.Tensor]:
+    generator = torch.Generator().manual_seed(sum(map(ord, case.name)))
+    conv = nn.Conv2d(*case.channels, case.kernel, bias=True, **case.options)
+    model = nn.Sequential(conv, nn.ReLU())
+    images = torch.randn(2, case.channels[0], *case.size, generator=generator)
+    weight = torch.randn(conv.weight.shape, generator=generator)
+    bias = torch.randn(conv.bias.shape if conv.bias is not None else (0,), generator=generator)
+    if integers:
+        images, weight, bias = ((8 * t).round().clamp(-16, 16) for t in (images, weight, bias))
+    mask = torch.rand(weight.shape, generator=generator) < case.density
+    with torch.no_grad():
+        conv.weight.copy_(weight * mask)
+        assert conv.bias is not None
+        conv.bias.copy_(bias)
+    return model.eval(), images
+
+
+def all_candidates(task: Task, isa: str) -> list[Candidate]:
+    found = list(enumerate_candidates(task, isa))
+    return [*found, *(Candidate(**{**vars(c), "dense": True}) for c in found[:2])]
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_candidate_is_exact(case: Case, isa: str, run_with: Any, tasks_of: Any) -> None:
+    model, images = build_case(case, integers=True)
+    with torch.no_grad():
+        expected = model.double()(images.double()).float()
+    model.float()
+    assert case.density == 0 or (expected != 0).float().mean() > 0.05
+    (task,) = tasks_of(model, images)
+    candidates = all_candidates(task, isa)
+    assert candidates
+    for candidate in candidates:
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert torch.equal(result, expected), str(candidate)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("case", CASES[:14], ids=lambda case: case.name)
+def test_real_numbers_against_float64(
+    case: Case, isa: str, run_with: Any, tasks_of: Callable[[nn.Module, torch.Tensor], list[Task]]
+) -> None:
+    model, images = build_case(case, integers=False)
+    conv = model[0]
+    with torch.no_grad():
+        exact = model.double()(images.double())
+        sums = nn.functional.conv2d(
+            images.double().abs(), conv.weight.abs(), conv.bias.abs(), conv.stride, conv.padding, conv.dilation,
+            conv.groups,
+        )  # fmt: skip
+    model.float()
+    (task,) = tasks_of(model, images)
+    for candidate in all_candidates(task, isa)[::3]:
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen).double()
+        assert bool(((result - exact).abs() <= 4 * torch.finfo(torch.float32).eps * sums).all()), str(candidate)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize(("channel", "tap"), [(0, (0, 0)), (4, (2, 1))])
+def test_one_weight_alone(isa: str, channel: int, tap: tuple[int, int], run_with: Any, tasks_of: Any) -> None:
+    conv = nn.Conv2d(5, 9, 3, padding=1, bias=False)
+    model = nn.Sequential(conv)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.weight[7, channel, tap[0], tap[1]] = 3.0
+    images = torch.arange(5 * 6 * 6, dtype=torch.float32).reshape(1, 5, 6, 6)
+    with torch.no_grad():
+        expected = conv(images)
+    (task,) = tasks_of(model, images)
+    for candidate in all_candidates(task, isa):
+        assert torch.equal(run_with(model, images, isa, lambda _, chosen=candidate: chosen), expected), str(candidate)
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_nan_under_pruned_weights_stays_out(isa: str, run_with: Any, tasks_of: Any) -> None:
+    """What only pruned weights touch is never read, and what lies beside a plane never gets into it."""
+    conv = nn.Conv2d(6, 8, 3, padding=1)
+    model = nn.Sequential(conv)
+    with torch.no_grad():
+        conv.weight[:, 2] = 0.0
+        conv.weight[:, 5, :, 2] = 0.0  # never looks to the right
+    images = torch.randn(1, 6, 7, 7, generator=torch.Generator().manual_seed(0))
+    clean = images.clone()
+    images[:, 2] = torch.nan
+    clean[:, 2] = 0.0
+    with torch.no_grad():
+        expected = conv(clean)
+    (task,) = tasks_of(model, images)
+    for candidate in all_candidates(task, isa):
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert bool(((result - expected).abs() <= 1e-5).all()), str(candidate)
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_nan_reaches_what_it_should(isa: str, run_with: Any, tasks_of: Any) -> None:
+    """A NaN in one pixel spreads to the outputs whose window holds it, through the ReLU, and nowhere else."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU()).eval()
+    images = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    images[0, 0, 3, 7] = torch.nan
+    with torch.no_grad():
+        expected = model(images).isnan()
+    (task,) = tasks_of(model, images)
+    for candidate in all_candidates(task, isa):
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert torch.equal(result.isnan(), expected), str(candidate)

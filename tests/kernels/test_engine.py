@@ -1,0 +1,208 @@
+"""The engine refuses what could touch memory outside its buffers, instead of crashing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prunemap.kernels import _engine
+
+ARENA = 4096
+
+
+def planes(base: int = 256, shape: tuple[int, int, int] = (2, 4, 4), **changed: Any) -> _engine.Planes:
+    given = {"space": _engine.Space.arena, "stride": 48, "before": 10, "pitch": 6, **changed}
+    return _engine.Planes(base=base, shape=shape, **given)
+
+
+def filters(**changed: Any) -> _engine.Filters:
+    given: dict[str, Any] = {
+        "runs": np.array([[0, 0, 3, 0, 2]], np.int64),
+        "offsets": np.array([0, 1, 6], np.int32),
+        "weights": np.ones(6, np.float32),
+        "bias": np.zeros(2, np.float32),
+        "rows": np.array([0, 1], np.int32),
+        "clamp": (0.0, 6.0),
+    }
+    return _engine.Filters(**{**given, **changed})
+
+
+def program() -> _engine.Program:
+    return _engine.Program("portable", 1, ARENA, 32, 32)
+
+
+def tile(**changed: Any) -> _engine.Tile:
+    return _engine.Tile(**{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "runs_outer": True, **changed})
+
+
+def test_the_unbroken_step_is_accepted() -> None:
+    built = program()
+    built.pixel_conv(filters(), tile(), planes(), planes(1024), None, True)
+    assert built.steps == 1
+    built.run(np.zeros(32, np.float32))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"source": planes(base=4090)},
+        {"source": planes(space=_engine.Space.input)},
+        {"source": planes(base=4)},
+        {"target": planes(base=4040)},
+        {"target": planes(stride=16)},
+        {"target": planes(pitch=3)},
+        {"target": planes(shape=(2, 4, 0))},
+        {"target": planes(shape=(2, -4, 4))},
+        {"target": planes(shape=(1, 4, 4))},
+        {"target": planes(shape=(2, 2**31 - 1, 4))},
+        {"target": planes(stride=2**61)},
+        {"target": planes(base=2**63 - 1)},
+        {"target": planes(space=_engine.Space.output, base=0, before=0)},
+        {"residual": planes(base=4090)},
+        {"residual": planes(pitch=7)},
+        {"residual": planes(shape=(2, 3, 4))},
+        {"residual": planes(shape=(2, 4, 3))},
+        {"residual": planes(shape=(1, 4, 4))},
+        {"target": planes(base=3980, stride=64)},
+        {"tile": tile(lanes=16)},
+        {"tile": tile(vectors=0)},
+        {"tile": tile(vectors=99)},
+        {"filters": filters(offsets=np.array([0, 1, 9999], np.int32))},
+        {"filters": filters(offsets=np.array([0, 1, -300], np.int32))},
+        {"filters": filters(offsets=np.array([0, 1], np.int32))},
+        {"filters": filters(weights=np.ones(5, np.float32))},
+        {"filters": filters(rows=np.array([0, 2], np.int32))},
+        {"filters": filters(rows=np.array([0, -1], np.int32))},
+        {"filters": filters(rows=np.array([0], np.int32), bias=np.zeros(1, np.float32))},
+        {"filters": filters(bias=np.zeros(3, np.float32))},
+        {"filters": filters(runs=np.array([[0, 0, 3, 0, 3]], np.int64))},
+        {"filters": filters(runs=np.array([[0, -4, 3, 0, 2]], np.int64))},
+        {"filters": filters(runs=np.array([[2**63 - 1, 0, 3, 0, 2]], np.int64))},
+    ],
+)
+def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
+    given = {
+        "filters": filters(), "tile": tile(), "source": planes(), "target": planes(1024), "residual": None,
+        "clear": True,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"\w"):
+        program().pixel_conv(**{**given, **broken})
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"step": (0, 1)},
+        {"step": (999, 1)},
+        {"tile": tile(vectors=3)},
+        {"tile": tile(rows=3)},
+        {"tile": tile(columns=0)},
+        {"tile": tile(columns=9)},
+        {"target": planes(base=4060)},
+        {"residual": planes(shape=(2, 3, 4))},
+        {"residual": planes(shape=(2, 4, 3))},
+        {"residual": planes(shape=(1, 4, 4))},
+        {"target": planes(base=4010), "clear": True},
+        {"filters": filters(offsets=np.array([0, 1, 4000], np.int32))},
+        {"filters": filters()},
+    ],
+)
+def test_broken_channel_convolutions(broken: dict[str, Any]) -> None:
+    wide = filters(
+        weights=np.ones(12, np.float32), bias=np.zeros(4, np.float32), rows=np.array([0, 1, -1, -1], np.int32)
+    )
+    given = {
+        "filters": wide, "tile": tile(vectors=1), "source": planes(), "target": planes(1024), "residual": None,
+        "step": (1, 1), "clear": False,
+    }  # fmt: skip
+    program().channel_conv(**given)
+    with pytest.raises(ValueError, match=r"\w"):
+        program().channel_conv(**{**given, **broken})
+
+
+def test_broken_others() -> None:
+    with pytest.raises(ValueError, match="stage"):
+        program().stage(planes(), planes(1024), [(0, 9)], (1, 1), False)
+    with pytest.raises(ValueError, match="stage"):
+        program().stage(planes(), planes(1024), [(0, 0), (0, 1)], (1, 1), False)
+    with pytest.raises(ValueError, match="stage"):
+        program().stage(planes(), planes(0, space=_engine.Space.input, before=0), [(0, 0)], (1, 1), False)
+    with pytest.raises(ValueError, match="pool"):
+        program().pool(planes(), planes(1024), True, (2, 2, 0, 1, 0, 0), False, False)
+    with pytest.raises(ValueError, match="pool"):
+        program().pool(planes(), planes(1024), True, (2, 2, 1, 1, 2, 0), False, False)
+    with pytest.raises(ValueError, match="add"):
+        program().add(planes(), planes(512, pitch=7), planes(1024), (0.0, 1.0), False)
+    with pytest.raises(ValueError, match="function"):
+        program().function("tanhh", planes(), planes(1024), False)
+    with pytest.raises(ValueError, match="ISA"):
+        _engine.Program("sse9", 1, ARENA, 1, 1)
+    for sizes in ((-1, 1, 1), (1, 0, 1), (1, 1, 0)):
+        with pytest.raises(ValueError, match="positive"):
+            _engine.Program("portable", 1, *sizes)
+
+
+def ends(over: int) -> _engine.Planes:
+    """Two planes of which the last, with its margin, ends ``over`` floats behind the arena."""
+    return planes(ARENA - 2 * 48 + over)
+
+
+STEPS: dict[str, Callable[[_engine.Program, _engine.Planes, bool], None]] = {
+    "stage": lambda p, to, clear: p.stage(planes(), to, [(0, 0)], (1, 1), clear),
+    "pool": lambda p, to, clear: p.pool(planes(), to, True, (1, 1, 1, 1, 0, 0), False, clear),
+    "add": lambda p, to, clear: p.add(planes(), None, to, (0.0, 1.0), clear),
+    "function": lambda p, to, clear: p.function("tanh", planes(), to, clear),
+    "pixel_conv": lambda p, to, clear: p.pixel_conv(filters(), tile(), planes(), to, None, clear),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_margins_to_clear_lie_inside(step: str) -> None:
+    built = program()
+    STEPS[step](built, ends(0), True)
+    STEPS[step](built, ends(1), False)
+    built.run(np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match="margins to clear"):
+        STEPS[step](built, ends(1), True)
+    assert built.steps == 2
+
+
+def test_whole_vectors_lie_inside() -> None:
+    """Where a step stores or loads whole vectors: a stride of two, the mean of a plane."""
+    built = program()
+    built.stage(planes(shape=(2, 8, 8), pitch=10, stride=96), ends(0), [(0, 0)], (2, 2), False)
+    with pytest.raises(ValueError, match="stage"):
+        built.stage(planes(shape=(2, 8, 8), pitch=10, stride=96), ends(1), [(0, 0)], (2, 2), False)
+    row: dict[str, Any] = {"shape": (1, 1, 3), "before": 0, "pitch": 3}
+    mean = (1, 3, 1, 1, 0, 0)
+    built.pool(planes(ARENA - 4, **row), planes(shape=(1, 1, 1)), False, mean, False, False)
+    with pytest.raises(ValueError, match="pool"):
+        built.pool(planes(ARENA - 3, **row), planes(shape=(1, 1, 1)), False, mean, False, False)
+    built.pool(planes(ARENA - 3, **row), planes(shape=(1, 1, 1)), True, mean, False, False)
+    built.run(np.zeros(32, np.float32))
+
+
+def test_broken_filters() -> None:
+    with pytest.raises(ValueError, match="too large"):
+        filters(runs=np.array([[0, 0, 2**31, 0, 2]], np.int64))
+    with pytest.raises(ValueError, match=r"\(n, 5\)"):
+        filters(runs=np.zeros((1, 4), np.int64))
+    with pytest.raises(TypeError):
+        filters(weights=[[object()]])
+
+
+def test_broken_runs() -> None:
+    built = program()
+    with pytest.raises(ValueError, match="whole images"):
+        built.run(np.zeros(33, np.float32))
+    with pytest.raises(ValueError, match="whole images"):
+        built.run(np.zeros(0, np.float32))
+    with pytest.raises(TypeError):
+        built.run(np.zeros(32))  # float64
+    with pytest.raises(ValueError, match="repeats"):
+        built.time(np.zeros(32, np.float32), 0)
+    with pytest.raises(IndexError):
+        built.time_steps(np.zeros(32, np.float32), 1, [0])

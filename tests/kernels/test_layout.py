@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunemap.envs.networks import build_network
+from prunemap.kernels.layout import Geometry, place, plan_layout
+from prunemap.kernels.lowering import lower
+from prunemap.pruning import capture
+
+PIECES = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(0, 12), st.integers(0, 6)).map(
+        lambda t: (16 * t[0], (t[1], t[1] + t[2]))
+    ),
+    min_size=1,
+    max_size=15,
+)
+
+
+@given(pieces=PIECES, scale=st.sampled_from([1, 500]))
+def test_memory_in_use_never_overlaps(pieces: list[tuple[int, tuple[int, int]]], scale: int) -> None:
+    sizes, spans = [size * scale for size, _ in pieces], [span for _, span in pieces]
+    placements, arena = place(sizes, spans)
+    for i, (size, span, placed) in enumerate(zip(sizes, spans, placements, strict=True)):
+        assert placed.start % 16 == 0
+        assert placed.start + size <= arena
+        for j in range(i):
+            at_once = spans[j][0] <= span[1] and span[0] <= spans[j][1]
+            apart = placements[j].start + sizes[j] <= placed.start or placed.start + size <= placements[j].start
+            assert apart or not at_once
+            assert apart or (placed.shared and placements[j].shared)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 40), st.integers(1, 40)),
+    gap=st.integers(0, 5),
+    halo=st.integers(0, 4),
+)
+def test_planes_do_not_touch(shape: tuple[int, int, int], gap: int, halo: int) -> None:
+    geometry = Geometry(shape, shape[2] + gap, halo, gap)
+    if geometry.is_vector:
+        assert geometry.stride == 1
+        return
+    assert geometry.stride % 16 == 0
+    assert geometry.stride % 1024 != 0
+    assert geometry.stride >= (shape[1] + halo) * geometry.pitch
+    assert geometry.size >= geometry.before + shape[0] * geometry.stride
+
+
+def test_pitches_agree_where_planes_are_walked_together() -> None:
+    images = torch.zeros(1, 3, 33, 33)
+    model = build_network("mobilenetv2", width=0.25).eval()
+    lowered = lower(capture(model, images), model.state_dict())
+    layout = plan_layout(lowered)
+    for operation in lowered.operations:
+        target = layout.values[operation.name]
+        if operation.residual is not None:
+            assert layout.values[operation.residual].pitch == target.pitch
+        if operation.convolution is None or target.shape[1:] == (1, 1):
+            continue
+        if operation.convolution.stride == (1, 1):
+            assert layout.values[operation.inputs[0]].pitch == target.pitch
+        else:
+            assert layout.staged[operation.name].geometry.pitch == target.pitch

@@ -1,0 +1,133 @@
+"""Measuring: interleaving, stability and percentiles, on timers that are told what to say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from prunemap.latency import measure, measure_interleaved
+from prunemap.latency.measure import MIN_RUNS, ROUNDS, early_stopping_percentile, interleave, median_and_mad
+from prunemap.pruning import PrunemapError
+
+
+class Told:
+    """Times itself with the next level for every batch: median of a batch = its level."""
+
+    threads = 1
+    isa = "auto"
+
+    def __init__(self, levels: Iterator[float]) -> None:
+        self.levels = levels
+        self.batches: list[int] = []
+
+    def time(self, repeats: int) -> np.ndarray:
+        self.batches.append(repeats)
+        return np.full(repeats, next(self.levels))
+
+
+def constant(level: float) -> Iterator[float]:
+    while True:
+        yield level
+
+
+def wavering(steady_after: int, level: float) -> Iterator[float]:
+    """Goes through three levels 10 % apart for ``steady_after`` batches, then stays."""
+    for count in range(steady_after):
+        yield level * (1.0 + 0.1 * (count % 3))
+    yield from constant(level)
+
+
+@pytest.mark.parametrize("count", [64, 65, 100, 130, 500, 1000])
+def test_early_stopping_is_the_binomial_rule(count: int) -> None:
+    samples = np.random.default_rng(0).permutation(np.arange(count, dtype=float))
+    allowed = max(t for t in range(count) if binom.cdf(t, count, 0.1) <= 0.01)
+    assert early_stopping_percentile(samples) == count - allowed
+
+
+def test_early_stopping_needs_64_runs() -> None:
+    with pytest.raises(PrunemapError, match="63 runs are too few"):
+        early_stopping_percentile(np.ones(63))
+    with pytest.raises(PrunemapError, match="10 runs are too few"):
+        measure(Told(constant(1e-3)), runs=10)
+
+
+def test_early_stopping_covers_the_percentile() -> None:
+    rng = np.random.default_rng(1)
+    above = [early_stopping_percentile(rng.random(200)) >= 0.9 for _ in range(500)]
+    assert np.mean(above) > 0.98
+
+
+def test_median_and_mad_by_hand() -> None:
+    median, mad = median_and_mad(np.array([[1.0, 5.0], [2.0, 5.0], [9.0, 5.0]]))
+    assert median.tolist() == [2.0, 5.0]
+    assert mad.tolist() == [1.0, 0.0]
+
+
+def test_interleave_drops_the_first_run_of_each_batch() -> None:
+    def sampler(repeats: int) -> np.ndarray:
+        return np.arange(repeats, dtype=float)
+
+    (samples,) = interleave([sampler], [4], 3, np.random.default_rng(0))
+    assert samples.shape == (3, 4)
+    assert samples[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_interleave_takes_turns_in_changing_order() -> None:
+    order: list[int] = []
+
+    def sampler(index: int, repeats: int) -> np.ndarray:
+        order.append(index)
+        return np.ones(repeats)
+
+    samplers = [lambda repeats, index=index: sampler(index, repeats) for index in range(4)]
+    interleave(samplers, [1] * 4, 9, np.random.default_rng(0))
+    rounds = [tuple(order[start : start + 4]) for start in range(0, 36, 4)]
+    assert all(sorted(turn) == [0, 1, 2, 3] for turn in rounds)
+    assert len(set(rounds)) > 1
+
+
+def test_a_steady_subject_is_measured_once() -> None:
+    subject = Told(constant(2e-3))
+    found = measure(subject)
+    assert found.median_ms == pytest.approx(2.0)
+    assert found.mad_ms == 0.0
+    assert found.p90_ms == pytest.approx(2.0)
+    assert not found.unstable
+    assert len(found.samples_ms) == ROUNDS * found.batch >= MIN_RUNS
+    assert found.machine.fingerprint()
+
+
+def test_short_runs_are_batched_to_a_millisecond() -> None:
+    assert measure(Told(constant(1e-5))).batch >= 100
+
+
+def test_unsteady_subjects_are_measured_again_together() -> None:
+    shaky, steady = Told(wavering(4 + 2 * ROUNDS, 1e-3)), Told(constant(1e-3))
+    found = measure_interleaved([shaky, steady])
+    assert [one.unstable for one in found] == [False, False]
+    assert found[0].median_ms == pytest.approx(1.0)
+    assert len(shaky.batches) == len(steady.batches)
+
+
+def test_what_stays_unsteady_is_flagged() -> None:
+    shaky = Told(wavering(10**6, 1e-3))
+    found = measure(shaky, evaluations=3)
+    assert found.unstable
+    assert found.mad_ms > 0.01 * found.median_ms
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("prunemap.latency.measure"), "PATIENCE_SECONDS", 0.0)
+    shaky = Told(wavering(10**6, 1e-3))
+    assert measure(shaky).unstable
+    assert len(shaky.batches) < 4 + 2 * 3 * ROUNDS
+
+
+def test_measurements_are_plain_json() -> None:
+    found = measure(Told(constant(1e-3)))
+    assert json.loads(json.dumps(found.to_dict()))["median_ms"] == found.median_ms

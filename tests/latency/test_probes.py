@@ -1,0 +1,85 @@
+"""Which mappings a profile is measured on."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from prunemap.latency.probes import catalogue, choices_of, narrows, probes, width_probes
+from prunemap.pruning import DENSE, Choice, Mapping, Network, live_counts
+
+SPARSE = catalogue(["unstructured", "simd:8", "block-punched:8x4"], [2.0, 4.0])
+ALL = catalogue(["unstructured", "simd:8", "filter", "channel"], [2.0, 4.0])
+
+
+def test_the_catalogue_is_sorted_and_has_dense_once() -> None:
+    assert SPARSE.count(DENSE) == 1
+    assert len(SPARSE) == 7
+    assert list(SPARSE) == sorted(SPARSE)
+
+
+def test_equal_choices_are_made_one(network: Network) -> None:
+    head = network.layer("head")
+    assert choices_of(head, [Choice("unstructured", 2.0), Choice("simd:8", 1.0), DENSE]) == tuple(
+        sorted([DENSE, Choice("unstructured", 2.0)])
+    )
+
+
+def test_choices_that_do_not_fit_are_left_out(network: Network) -> None:
+    assert choices_of(network.layer("head"), [Choice("block-punched:8x4", 2.0)]) == ()
+
+
+@pytest.mark.parametrize("contexts", [1, 2])
+def test_every_layer_is_seen_under_each_choice(network: Network, contexts: int) -> None:
+    first, *others = probes(network, ALL, contexts, seed=0)
+    assert (first.mapping, first.mixed) == (Mapping(), False)
+    for layer in network.layers:
+        seen = Counter(probe.mapping[layer.name] for probe in others if probe.mixed)
+        for choice in choices_of(layer, ALL):
+            alone = narrows(network, layer.name, Mapping({layer.name: choice}))
+            assert (seen[choice] >= contexts) != alone
+
+
+def test_neighbours_are_mixed(network: Network) -> None:
+    beside = {(p.mapping["stem"], p.mapping["conv1"]) for p in probes(network, SPARSE, 2, seed=0)}
+    assert any(first != second for first, second in beside)
+    assert probes(network, SPARSE, 1, seed=0) != probes(network, SPARSE, 1, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "layers"),
+    [
+        ({"conv1": Choice("filter", 2.0)}, {"conv1"}),  # alone in its group
+        ({"conv2": Choice("filter", 2.0)}, set()),  # the stem, which it is added to, keeps the channels
+        ({"conv2": Choice("filter", 2.0), "stem": Choice("filter", 2.0)}, {"conv2", "stem"}),
+        ({"conv2": Choice("filter", 2.0), "stem": Choice("filter", 4.0)}, set()),
+        ({"conv2": Choice("channel", 2.0)}, {"conv2"}),  # the only reader
+        ({"conv1": Choice("channel", 2.0)}, set()),  # the head reads them too
+        ({"head": Choice("filter", 2.0)}, set()),  # the network's output stays
+        ({"conv1": Choice("simd:8", 2.0)}, set()),
+    ],
+)
+def test_what_takes_channels_from_neighbours(network: Network, mapping: dict[str, Choice], layers: set[str]) -> None:
+    assert {name for name in mapping if narrows(network, name, Mapping(mapping))} == layers
+
+
+def test_narrow_probes_leave_no_rate_unused(network: Network) -> None:
+    assert width_probes(network, []) == []
+    assert {c.rate for m in width_probes(network, [2.0, 4.0]) for c in m.values()} == {2.0, 4.0}
+
+
+def test_widths_of_both_sides_vary_independently(network: Network) -> None:
+    seen = {
+        (live["conv1"].live_in, live["conv1"].live_out)
+        for live in (live_counts(network, mapping) for mapping in width_probes(network, [2.0, 4.0]))
+    }
+    assert {(i, o) for i in (16, 8, 4) for o in (32, 16, 8)} - {(16, 32)} <= seen
+
+
+def test_the_number_of_widths_is_bounded(network: Network) -> None:
+    assert len(width_probes(network, [float(rate) for rate in range(2, 17)])) == 15
+
+
+def test_a_catalogue_of_dense_alone_is_one_run(network: Network) -> None:
+    assert [probe.mapping for probe in probes(network, (DENSE,), 2, seed=0)] == [Mapping()]
