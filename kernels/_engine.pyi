@@ -4,6 +4,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+MAX_JAMMED: int
+
 class Space(enum.Enum):
     arena = 0
     input = 1
@@ -23,6 +25,7 @@ class Filters:
         bias: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int32],
         clamp: tuple[float, float],
+        sets: npt.NDArray[np.int32],
     ) -> None: ...
 
 class Tile:

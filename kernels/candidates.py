@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,10 +12,11 @@ import numpy as np
 from . import _engine
 from .layout import Geometry, Staging, taps
 from .operations import Clamp, Convolution
-from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, similar_order, union_counts
+from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jammed, similar_order, union_counts
 
 Family = Literal["pixels", "channels"]
 LATENCY = 4.0  # cycles of a multiply-add
+MOST_ROWS = 4  # of a tile
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +33,7 @@ class Candidate:
         runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
         reordered: Whether filters with equal zeros were put together.
         dense: Whether every position is computed, as if nothing were pruned.
+        jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
     """
 
     family: Family
@@ -43,6 +45,7 @@ class Candidate:
     runs_outer: bool = True
     reordered: bool = False
     dense: bool = False
+    jammed: bool = False
 
     def __str__(self) -> str:
         if self.family == "pixels":
@@ -50,9 +53,8 @@ class Candidate:
         else:
             tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}"
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
-        return " ".join(
-            [self.family, tile, order, *(["reordered"] if self.reordered else []), *(["dense"] if self.dense else [])]
-        )
+        flags = [name for name in ("reordered", "jammed", "dense") if getattr(self, name)]
+        return " ".join([self.family, tile, order, *flags])
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,14 @@ class Task:
         structure = self.structure(candidate)
         staged = candidate.family == "pixels" and self.staging is not None
         offsets = self._staged_offsets() if staged else self._direct_offsets()
+        if candidate.jammed:
+            return pack_jammed(structure.matrix, structure.runs, offsets)
         return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
 
     def filters(self, packed: Packed) -> _engine.Filters:
         """What the engine takes."""
         bias: Floats = np.where(packed.rows >= 0, self.convolution.bias[packed.rows], 0.0).astype(np.float32)
-        return _engine.Filters(packed.runs, packed.offsets, packed.weights, bias, packed.rows, self.clamp)
+        return _engine.Filters(packed.runs, packed.offsets, packed.weights, bias, packed.rows, self.clamp, packed.sets)
 
     def _direct_offsets(self) -> Ints:
         c = self.convolution
@@ -178,7 +182,10 @@ def _pixel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) 
             used = -(-vectors // -(-vectors // wanted))  # tiles of one layer differ by one vector at most
             for outer in (True, False):
                 for reordered in (False, True):
-                    yield Candidate("pixels", lanes, size, used, runs_outer=outer, reordered=reordered)
+                    candidate = Candidate("pixels", lanes, size, used, runs_outer=outer, reordered=reordered)
+                    yield candidate
+                    if 1 < size <= _engine.MAX_JAMMED and not reordered:
+                        yield replace(candidate, jammed=True)
 
 
 def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
@@ -187,16 +194,18 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
         size = vectors * lanes
         if size >= 2 * most and vectors > 1:
             continue
-        for rows, columns in sorted(_channel_tiles(height, width, pixels)):
+        for rows, columns in sorted(_channel_tiles(height, width, pixels, task.convolution.stride[1])):
             for outer in (True, False) if height > rows else (True,):
                 yield Candidate("channels", lanes, size, vectors, rows, columns, runs_outer=outer)
 
 
-def _channel_tiles(height: int, width: int, pixels: int) -> set[tuple[int, int]]:
+def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple[int, int]]:
     """(rows, columns) of tiles: the widest that cut the width evenly, then as many rows as fit."""
-    wide = [c for c in (16, 14, 12) if c <= pixels and width % c == 0][:1]
-    narrow = -(-width // -(-width // min(8, pixels)))
-    return {(next(r for r in (4, 2, 1) if r <= max(1, min(height, pixels // c))), c) for c in {*wide, narrow}}
+    even = (28, 16, 14, 8, 7, 4) if step <= 2 else ()
+    columns = {next((c for c in even if c <= pixels and width % c == 0), 1)}
+    if step == 1:
+        columns.add(-(-width // -(-width // min(8, pixels))))
+    return {(min(MOST_ROWS, height, pixels // c), c) for c in columns}
 
 
 def plane_vectors(geometry: Geometry, lanes: int) -> int:

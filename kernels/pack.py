@@ -18,6 +18,10 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
+SETS = (1 << _engine.MAX_JAMMED) - 1
+"""Sets of filters by which the list of a run can be sorted."""
+
+
 @dataclass(frozen=True)
 class Matrix:
     """The weights of a convolution as (filters, positions), a position being (input channel of the group, row, column).
@@ -56,6 +60,7 @@ class Packed:
     offsets: npt.NDArray[np.int32]
     weights: Floats
     rows: npt.NDArray[np.int32]
+    sets: npt.NDArray[np.int32]
 
 
 def make_runs(order: Ints, groups: Ints, size: int, padded: bool) -> Runs:
@@ -143,7 +148,38 @@ def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
         listed += len(part.offsets)
         stored += len(part.weights)
     joined = (lists[0], weights[0]) if len(lists) == 1 else (np.concatenate(lists), np.concatenate(weights))
-    return Packed(table, *joined, runs.order.astype(np.int32))
+    return Packed(table, *joined, runs.order.astype(np.int32), np.zeros((0, SETS), dtype=np.int32))
+
+
+def pack_jammed(matrix: Matrix, runs: Runs, offsets: Ints) -> Packed:
+    """Make lists that store no zeros although filters share them (unroll-and-sparse-jam, Wilkinson et al., PLDI 2023).
+
+    The entries of a run are sorted by the set of its filters that read them; set s holds filter i of the run if bit i
+    of s is on. An entry has one weight for each filter of its set.
+
+    Args:
+        matrix: The weights and their zero structure.
+        runs: How filters are grouped, at most ``MAX_JAMMED`` together.
+        offsets: (groups, positions): input offset of every position, in floats.
+    """
+    members = np.arange(_engine.MAX_JAMMED)
+    filters = runs.order[runs.starts[:, None] + np.minimum(members, runs.sizes[:, None] - 1)]
+    kept = np.where(members[:, None] < runs.sizes[:, None, None], matrix.mask[filters], False)
+    codes = np.einsum("rfp,f->rp", kept, (1 << members).astype(np.uint8), dtype=np.uint8, casting="unsafe")
+    run, position = np.nonzero(codes)
+    code = codes[run, position]
+    order = np.argsort((run << _engine.MAX_JAMMED) + code, kind="stable")
+    run, position, code = run[order], position[order], code[order]
+    reads = (code[:, None] >> members & 1).astype(np.bool_)
+    weights = matrix.weights[filters[run], position[:, None]][reads]
+    sets = np.bincount((run << _engine.MAX_JAMMED) + code, minlength=len(runs.starts) << _engine.MAX_JAMMED)
+    sets = sets.reshape(len(runs.starts), -1)[:, 1:]
+    counts, stored = sets.sum(axis=1), sets @ np.bitwise_count(np.arange(1, SETS + 1, dtype=np.uint8)).astype(np.int64)
+    table = np.stack(
+        [np.cumsum(counts) - counts, np.cumsum(stored) - stored, counts, runs.starts, runs.sizes], axis=1
+    ).astype(np.int64)
+    listed = offsets[matrix.groups[filters[run, 0]], position].astype(np.int32)
+    return Packed(table, listed, weights, runs.order.astype(np.int32), sets.astype(np.int32))
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ Shared<T> copied(const Array<T>& array) {
   return std::make_shared<const Buffer<T>>(array.data(), static_cast<std::size_t>(array.size()));
 }
 
-// runs: (n, 5) of offsets, weights, count, filter, size.
+// runs: (n, 5) of offsets, weights, count, filter, size; sets: (n, kSets) or empty.
 FilterData make_filters(const Array<std::int64_t>& runs, const Array<std::int32_t>& offsets,
                         const Array<float>& weights, const Array<float>& bias, const Array<std::int32_t>& rows,
-                        std::pair<float, float> clamp) {
+                        std::pair<float, float> clamp, const Array<std::int32_t>& sets) {
   require(runs.ndim() == 2 && runs.shape(1) == 5, "filters: runs must be an (n, 5) array");
-  FilterData data{{}, copied(offsets), copied(weights), copied(bias), copied(rows), clamp.first, clamp.second};
+  FilterData data{{},           copied(offsets), copied(weights), copied(bias), copied(rows),
+                  copied(sets), clamp.first,     clamp.second};
   const auto limit = [](std::int64_t value) {
     require(value >= 0 && value <= INT32_MAX, "filters: a run is too large");
     return static_cast<std::int32_t>(value);
@@ -133,7 +134,7 @@ void bind_types(py::module_& m) {
            py::arg("space"), py::arg("base"), py::arg("stride"), py::arg("before"), py::arg("pitch"), py::arg("shape"));
   py::class_<FilterData>(m, "Filters")
       .def(py::init(&make_filters), py::arg("runs"), py::arg("offsets"), py::arg("weights"), py::arg("bias"),
-           py::arg("rows"), py::arg("clamp"));
+           py::arg("rows"), py::arg("clamp"), py::arg("sets"));
   py::class_<Tile>(m, "Tile")
       .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns, bool outer) {
              return Tile{lanes, vectors, rows, columns, outer};
@@ -193,6 +194,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("built_isas", &built_isas);
   m.def("supported_isas", &supported_isas);
   m.def("function_names", &function_names);
+  m.attr("MAX_JAMMED") = kMaxJammed;
   m.def("families", &families, py::arg("isa"));
   m.def("gather_weights", &gather_weights, py::arg("weights"), py::arg("listed"), py::arg("filters"), py::arg("width"));
   bind_types(m);

@@ -1,5 +1,9 @@
-// 64-byte aligned storage, zero at first.
+// Storage aligned to cache lines, and to huge pages where it fills one.
 #pragma once
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
@@ -26,14 +30,27 @@ class Buffer {
   }
 
  private:
-  static constexpr std::size_t kAlignment = 64;
+  static constexpr std::size_t kLine = 64, kHugePage = 2 << 20;
   struct Raw {};
-  // Not rounded up, so that an address sanitiser sees the first byte beyond.
-  Buffer(std::size_t count, Raw)
-      : size_(count), data_(static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{kAlignment}))) {}
   struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
+    std::align_val_t alignment;
+    void operator()(T* p) const { ::operator delete(p, alignment); }
   };
+
+  // Not rounded up, so that an address sanitiser sees the first byte beyond.
+  Buffer(std::size_t count, Raw) : size_(count), data_(allocate(count * sizeof(T))) {}
+
+  // Small pages lie anywhere in memory: by chance they compete for the same places in the caches, and a plane has more of
+  // them than there are quick translations.
+  static std::unique_ptr<T[], Free> allocate(std::size_t bytes) {
+    const std::align_val_t alignment{bytes >= kHugePage ? kHugePage : kLine};
+    void* memory = ::operator new(bytes, alignment);
+#if defined(MADV_HUGEPAGE)
+    if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: small pages are right as well
+#endif
+    return {static_cast<T*>(memory), Free{alignment}};
+  }
+
   std::size_t size_;
   std::unique_ptr<T[], Free> data_;
 };

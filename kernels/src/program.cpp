@@ -47,6 +47,21 @@ std::size_t buffer_size(std::int64_t count) {
   return static_cast<std::size_t>(count);
 }
 
+// Weights of a run whose list is sorted by sets of filters.
+std::int64_t jammed_weights(const FilterData& data, const Run& run) {
+  require(run.size <= kMaxJammed, "filters: a run is too large to be sorted by sets");
+  const auto first = static_cast<std::size_t>(&run - data.runs.data()) * kSets;
+  std::int64_t entries = 0, weights = 0;
+  for (int set = 1; set <= kSets; ++set) {
+    const std::int64_t count = data.sets->at(first + static_cast<std::size_t>(set) - 1);
+    require(count >= 0 && (count == 0 || set < 1 << run.size), "filters: a set holds filters that the run has not");
+    entries += count;
+    weights += count * __builtin_popcount(static_cast<unsigned>(set));
+  }
+  require(entries == run.count, "filters: the sets do not make up the run's list");
+  return weights;
+}
+
 Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 }  // namespace
@@ -103,18 +118,21 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   const auto weights = static_cast<std::int64_t>(data.weights->size());
   const auto slots = static_cast<std::int64_t>(data.rows->size());
   require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
+  require(data.sets->size() == 0 || (slots_per_run == 0 && data.sets->size() == data.runs.size() * kSets),
+          "filters: sets must be an (n, 15) array, and are for the pixel family");
   for (const Run& run : data.runs) {
     const std::int64_t size = slots_per_run > 0 ? slots_per_run : run.size;
     require(run.count >= 0 && run.size > 0 && run.size <= size, "filters: bad run");
     require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
-    require(run.weights >= 0 && run.weights <= weights - run.count * size, "filters: a run's weights lie outside");
+    const std::int64_t stored = data.sets->size() > 0 ? jammed_weights(data, run) : run.count * size;
+    require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");
     require(run.filter >= 0 && run.filter <= slots - size, "filters: a run's slots lie outside");
     for (std::int64_t i = 0; i < run.size; ++i)
       require(data.rows->at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
   }
   for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
   return {keep(data.runs), keep(data.offsets), keep(data.weights), keep(data.bias), keep(data.rows),
-          static_cast<std::int32_t>(data.runs.size()), data.low, data.high};
+          data.sets->size() > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()), data.low, data.high};
 }
 
 const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors) {
@@ -191,16 +209,17 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   check_planes(to, "convolution: bad output planes");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
-  log2_exact(tile.rows, 3);
-  require(tile.columns >= 1 && tile.columns <= kMaxColumns, "convolution: no kernel for this tile");
-  require(tile.columns <= 8 || to.width % tile.columns == 0, "convolution: a wide tile must divide the width");
-  require(tile.columns <= 8 || tile.columns % 2 == 0, "convolution: no kernel for this tile");
-  require(tile.columns != 10, "convolution: no kernel for this tile");
+  require(tile.rows >= 1 && tile.rows <= kMaxRows && has_columns(tile.columns, step_x), "convolution: no kernel for this tile");
+  require((tile.columns <= kMaxEvenColumns && step_x == 1) || to.width % tile.columns == 0,
+          "convolution: the tile must divide the width");
   require(tile.rows * tile.columns <= family.max_pixels[log2_exact(tile.vectors, 3)],
           "convolution: no kernel for this tile");
   check_reach(filters, from, std::int64_t{from.pitch} * step_y * (to.height - 1) + std::int64_t{step_x} * (to.width - 1) + 1);
   const bool direct = to.height == 1 && to.width == 1 && to.stride == 1 && (residual == nullptr || other.stride == 1);
   if (residual != nullptr) check_residual(other, to);
+  if (residual != nullptr && !direct)  // read in whole vectors
+    check_span(other, std::int64_t{to.pitch} * (to.height - 1) + to.width + family.lanes,
+               "convolution: residual planes end outside the arena");
   for (const Run& run : filters.runs) {
     if (!direct) continue;
     require(run.size == wide || &run == &filters.runs.back(), "convolution: only the last run may be short");

@@ -21,7 +21,8 @@ struct Planes {
   std::int32_t pitch, channels, height, width;
 };
 
-// Filters that share one list of input offsets; `weights` holds `size` weights per list entry.
+// Filters that share one list of input offsets; `weights` holds `size` weights per list entry or, where the list is sorted
+// by the sets of filters that read an entry, as many as the set has filters.
 struct Run {
   std::int64_t offsets, weights;
   std::int32_t count, filter, size;
@@ -34,6 +35,7 @@ struct Filters {
   const float* weights;
   const float* bias;         // per filter slot
   const std::int32_t* rows;  // output channel of a filter slot, -1 for a slot that only pads
+  const std::int32_t* sets;  // kSets per run: how many entries each set of its filters reads; null: all read all
   std::int32_t runs;
   float low, high;
 };
@@ -89,8 +91,20 @@ struct Add {
 // Runs the units [begin, end) of a step; which units there are depends on the operation.
 using StepFunction = void (*)(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end);
 
+constexpr int kMaxJammed = 4;  // filters of a run whose list may be sorted by sets of filters
+constexpr int kSets = (1 << kMaxJammed) - 1;
 constexpr int kSizes = 5;       // filters per run in the pixel family: 1, 2, 4, 8, 16
-constexpr int kMaxColumns = 16;  // widest tile of the channel family
+constexpr int kMaxRows = 4;      // tallest tile of the channel family
+constexpr int kMaxColumns = 28;  // and widest
+constexpr int kMaxEvenColumns = 8;
+
+// The tiles of the channel family: with a column step of 1 all widths up to kMaxEvenColumns, so that a row can be cut into
+// tiles that differ by one column at most, and some that divide common widths; with a column step of 2 only such; one
+// column with any step.
+constexpr bool has_columns(std::int32_t columns, std::int32_t step) {
+  const bool common = columns == 4 || columns == 7 || columns == 8 || columns == 14 || columns == 16 || columns == 28;
+  return columns == 1 || (common && step <= 2) || (columns > 1 && columns <= kMaxEvenColumns && step == 1);
+}
 
 struct PixelFamily {
   std::int32_t lanes;

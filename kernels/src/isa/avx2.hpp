@@ -9,6 +9,7 @@ namespace {
 
 struct Avx2 {
   using Vector = __m256;
+  using Square = Avx2;  // squares of eight are transposed
   static constexpr int lanes = 8;
   static constexpr int registers = 16;
   static Vector load(const float* p) { return _mm256_loadu_ps(p); }
@@ -27,6 +28,44 @@ struct Avx2 {
   }
   // The shuffles above work on halves of 128 bits; this puts their four pairs into the order of the input.
   static Vector in_order(Vector a) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8)); }
+  // Lanes and vectors change places.
+  static void transpose(Vector (&a)[8]) {
+    Vector b[8], c[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      c[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+      c[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xEE);
+      c[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      c[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      a[i] = _mm256_permute2f128_ps(c[i], c[i + 4], 0x20);
+      a[i + 4] = _mm256_permute2f128_ps(c[i], c[i + 4], 0x31);
+    }
+  }
+  static Vector part(Vector a, int) { return a; }
+  // The first `count` lanes, a constant where this is inlined. A masked store would be slow on AMD.
+  static void store_first(float* p, Vector a, int count) {
+    if (count == 8) return store(p, a);
+    __m128 rest = _mm256_castps256_ps128(a);
+    if (count & 4) {
+      _mm_storeu_ps(p, rest);
+      p += 4;
+      rest = _mm256_extractf128_ps(a, 1);
+    }
+    if (count & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+      p += 2;
+      rest = _mm_movehl_ps(rest, rest);
+    }
+    if (count & 1) _mm_store_ss(p, rest);
+  }
   static Vector keep(Vector a, const std::int32_t* mask) {
     return _mm256_and_ps(a, _mm256_loadu_ps(reinterpret_cast<const float*>(mask)));
   }

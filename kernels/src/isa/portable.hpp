@@ -9,6 +9,7 @@ namespace {
 struct Portable {
   typedef float Vector __attribute__((vector_size(16)));
   typedef std::int32_t Mask __attribute__((vector_size(16)));
+  using Square = Portable;  // squares of four are transposed
   static constexpr int lanes = 4;
   static constexpr int registers = 16;
   static Vector load(const float* p) {
@@ -28,6 +29,19 @@ struct Portable {
     const Vector a = load(p), b = load(p + lanes);
     even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
     odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
+  }
+  // Lanes and vectors change places.
+  static void transpose(Vector (&a)[4]) {
+    const Vector b = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5), c = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
+    const Vector d = __builtin_shufflevector(a[2], a[3], 0, 4, 1, 5), e = __builtin_shufflevector(a[2], a[3], 2, 6, 3, 7);
+    a[0] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    a[1] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+    a[2] = __builtin_shufflevector(c, e, 0, 1, 4, 5);
+    a[3] = __builtin_shufflevector(c, e, 2, 3, 6, 7);
+  }
+  static Vector part(Vector a, int) { return a; }
+  static void store_first(float* p, Vector a, int count) {
+    std::memcpy(p, &a, static_cast<std::size_t>(count) * sizeof(float));
   }
   static Vector keep(Vector a, const std::int32_t* mask) {
     Mask m;

@@ -7,10 +7,10 @@
 namespace prunemap {
 namespace {
 
-// Output pixels per tile for `vectors` vectors of output channels.
+// Output pixels per tile for `vectors` vectors of output channels: what leaves registers for the weights and an input.
 template <class T>
 constexpr int max_pixels(int vectors) {
-  if (T::registers >= 32) return vectors == 1 ? 16 : vectors == 2 ? 14 : 6;
+  if (T::registers >= 32) return vectors == 1 ? 28 : vectors == 2 ? 14 : 6;
   return vectors == 1 ? 12 : vectors == 2 ? 6 : 2;
 }
 
@@ -23,18 +23,19 @@ constexpr int split(int accumulators) {
 template <class T, int Q, int P>
 using ChannelBlock = typename T::Vector[P][Q];
 
-// One list entry: R x C inputs, each times Q vectors of weights.
-template <class T, int Q, int R, int C>
-[[gnu::always_inline]] inline void channel_step(const ChannelConv& c, const float* in, const float* weight,
+// One list entry: R x C inputs, each times Q vectors of weights. Inputs of a row are S floats apart: a constant, so that
+// they are operands of the multiply-adds and need no registers for their addresses.
+template <class T, int Q, int R, int C, int S>
+[[gnu::always_inline]] inline void channel_step(std::int64_t row_step, const float* in, const float* weight,
                                                 ChannelBlock<T, Q, R * C>& acc) {
   typename T::Vector wide[Q];
 #pragma GCC unroll 4
   for (int q = 0; q < Q; ++q) wide[q] = T::load(weight + q * T::lanes);
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r, in += row_step)
+#pragma GCC unroll 28
     for (int p = 0; p < C; ++p) {
-      const typename T::Vector value = T::set1(in[r * c.row_step + std::int64_t{p} * c.column_step]);
+      const typename T::Vector value = T::set1(in[p * S]);
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) acc[r * C + p][q] = T::fma(value, wide[q], acc[r * C + p][q]);
     }
@@ -54,46 +55,48 @@ template <class T, int Q>
   }
 }
 
-// Into planes, through a small block in memory: lanes are channels here and pixels there.
+// Into planes: lanes are channels here and pixels there, so that squares of both are transposed.
 template <class T, int Q, int R, int C>
 [[gnu::always_inline]] inline void store_planes(const ChannelConv& c, const Run& run, float* arena, std::int64_t at,
                                                 const ChannelBlock<T, Q, R * C>& acc) {
-  const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
-  alignas(64) float block[R * C][Q * T::lanes];
-#pragma GCC unroll 16
-  for (int p = 0; p < R * C; ++p)
+  using Square = typename T::Square;
+  constexpr int B = Square::lanes;
+  const typename Square::Vector low = Square::set1(c.filters.low), high = Square::set1(c.filters.high);
+  const std::int32_t* rows = c.filters.rows + run.filter;
 #pragma GCC unroll 4
-    for (int q = 0; q < Q; ++q) {
-      const typename T::Vector a = acc[p][q];
-      T::store(&block[p][q * T::lanes], c.residual < 0 ? T::min(high, T::max(low, a)) : a);
-    }
-  for (int g = 0; g < Q * T::lanes; ++g) {
-    const std::int64_t row = c.filters.rows[run.filter + g];
-    if (row < 0) break;
-    float* to = arena + c.out + row * c.out_stride + at;
-    const float* other = arena + c.residual + row * c.residual_stride + at;
+  for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-      for (int p = 0; p < C; ++p) {
-        float a = block[r * C + p][g];
-        if (c.residual >= 0) {
-          a += other[r * c.out_pitch + p];
-          a = c.filters.low > a ? c.filters.low : a;
-          a = c.filters.high < a ? c.filters.high : a;
+    for (int part = 0; part < T::lanes / B; ++part, rows += B)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int x = 0; x < C; x += B) {
+          const int count = C - x < B ? C - x : B;
+          typename Square::Vector square[B];
+#pragma GCC unroll 8
+          for (int p = 0; p < B; ++p) square[p] = T::part(acc[r * C + (p < count ? x + p : x)][q], part);
+          Square::transpose(square);
+          const std::int64_t here = at + r * c.out_pitch + x;
+#pragma GCC unroll 8
+          for (int g = 0; g < B; ++g) {
+            const std::int64_t row = rows[g];
+            if (row < 0) break;
+            typename Square::Vector a = square[g];
+            if (c.residual >= 0)
+              a = Square::add(a, Square::load(arena + c.residual + row * c.residual_stride + here));
+            a = Square::min(high, Square::max(low, a));
+            Square::store_first(arena + c.out + row * c.out_stride + here, a, count);
+          }
         }
-        to[r * c.out_pitch + p] = a;
-      }
-  }
 }
 
-template <class T, int Q, int R, int C>
+template <class T, int Q, int R, int C, int S>
 void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64_t y, std::int64_t x) {
   constexpr int U = split<T>(Q * R * C), W = Q * T::lanes;
   ChannelBlock<T, Q, R * C> acc[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; ++u)
-#pragma GCC unroll 16
+#pragma GCC unroll 28
     for (int p = 0; p < R * C; ++p)
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q)
@@ -104,12 +107,12 @@ void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64
   std::int32_t k = 0;
   for (; k + U <= run.count; k += U, weight += U * W) {
 #pragma GCC unroll 8
-    for (int u = 0; u < U; ++u) channel_step<T, Q, R, C>(c, in + offset[k + u], weight + u * W, acc[u]);
+    for (int u = 0; u < U; ++u) channel_step<T, Q, R, C, S>(c.row_step, in + offset[k + u], weight + u * W, acc[u]);
   }
-  for (; k < run.count; ++k, weight += W) channel_step<T, Q, R, C>(c, in + offset[k], weight, acc[0]);
+  for (; k < run.count; ++k, weight += W) channel_step<T, Q, R, C, S>(c.row_step, in + offset[k], weight, acc[0]);
 #pragma GCC unroll 8
   for (int u = 1; u < U; ++u)
-#pragma GCC unroll 16
+#pragma GCC unroll 28
     for (int p = 0; p < R * C; ++p)
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) acc[0][p][q] = T::add(acc[0][p][q], acc[u][p][q]);
@@ -122,32 +125,35 @@ void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64
 using ChannelTile = void (*)(const ChannelConv&, const Run&, float*, std::int64_t, std::int64_t);
 
 struct ChannelTiles {
-  ChannelTile tile[3][3][kMaxColumns];  // log2 vectors, log2 rows, columns - 1
+  ChannelTile tile[3][2][kMaxRows][kMaxColumns];  // log2 vectors, column step - 1, rows - 1, columns - 1
 };
 
-template <class T, int Q, int R, int C>
+template <class T, int Q, int S, int R, int C>
 constexpr ChannelTile channel_entry() {
-  if constexpr (R * C <= max_pixels<T>(Q) && (C <= 8 || C == 14 || C == 16 || C == 12)) {
-    return channel_tile<T, Q, R, C>;
+  if constexpr (R * C <= max_pixels<T>(Q) && has_columns(C, S)) {
+    return channel_tile<T, Q, R, C, C == 1 ? 1 : S>;  // one column serves every step
   } else {
     return nullptr;
   }
 }
 
-#define PRUNEMAP_COLUMNS(Q, R)                                                                                \
-  {channel_entry<T, Q, R, 1>(),  channel_entry<T, Q, R, 2>(),  channel_entry<T, Q, R, 3>(),                   \
-   channel_entry<T, Q, R, 4>(),  channel_entry<T, Q, R, 5>(),  channel_entry<T, Q, R, 6>(),                   \
-   channel_entry<T, Q, R, 7>(),  channel_entry<T, Q, R, 8>(),  channel_entry<T, Q, R, 9>(),                   \
-   channel_entry<T, Q, R, 10>(), channel_entry<T, Q, R, 11>(), channel_entry<T, Q, R, 12>(),                  \
-   channel_entry<T, Q, R, 13>(), channel_entry<T, Q, R, 14>(), channel_entry<T, Q, R, 15>(),                  \
-   channel_entry<T, Q, R, 16>()}
-#define PRUNEMAP_ROWS(Q) {PRUNEMAP_COLUMNS(Q, 1), PRUNEMAP_COLUMNS(Q, 2), PRUNEMAP_COLUMNS(Q, 4)}
+#define PRUNEMAP_FOUR(Q, S, R, C)                                             \
+  channel_entry<T, Q, S, R, C>(), channel_entry<T, Q, S, R, C + 1>(),         \
+      channel_entry<T, Q, S, R, C + 2>(), channel_entry<T, Q, S, R, C + 3>()
+#define PRUNEMAP_COLUMNS(Q, S, R)                                                                              \
+  {PRUNEMAP_FOUR(Q, S, R, 1),  PRUNEMAP_FOUR(Q, S, R, 5),  PRUNEMAP_FOUR(Q, S, R, 9), PRUNEMAP_FOUR(Q, S, R, 13), \
+   PRUNEMAP_FOUR(Q, S, R, 17), PRUNEMAP_FOUR(Q, S, R, 21), PRUNEMAP_FOUR(Q, S, R, 25)}
+#define PRUNEMAP_ROWS(Q, S) \
+  {PRUNEMAP_COLUMNS(Q, S, 1), PRUNEMAP_COLUMNS(Q, S, 2), PRUNEMAP_COLUMNS(Q, S, 3), PRUNEMAP_COLUMNS(Q, S, 4)}
+#define PRUNEMAP_STEPS(Q) {PRUNEMAP_ROWS(Q, 1), PRUNEMAP_ROWS(Q, 2)}
 
 template <class T>
-constexpr ChannelTiles channel_tiles = {{PRUNEMAP_ROWS(1), PRUNEMAP_ROWS(2), PRUNEMAP_ROWS(4)}};
+constexpr ChannelTiles channel_tiles = {{PRUNEMAP_STEPS(1), PRUNEMAP_STEPS(2), PRUNEMAP_STEPS(4)}};
 
+#undef PRUNEMAP_STEPS
 #undef PRUNEMAP_ROWS
 #undef PRUNEMAP_COLUMNS
+#undef PRUNEMAP_FOUR
 
 // Units: runs when they are the outer loop, else bands of tile_rows output rows.
 template <class T>
@@ -158,17 +164,14 @@ void channel_conv(const void* parameters, const Frame& frame, std::int64_t begin
   const std::int64_t run_begin = c.runs_outer ? begin : 0, run_end = c.runs_outer ? end : c.filters.runs;
   const std::int64_t bands = (c.height + c.tile_rows - 1) / c.tile_rows;
   const std::int64_t band_begin = c.runs_outer ? 0 : begin, band_end = c.runs_outer ? bands : end;
-  const auto& tiles = channel_tiles<T>.tile[size_code(c.vectors)];
+  const auto& tiles = channel_tiles<T>.tile[size_code(c.vectors)][c.column_step == 2 ? 1 : 0];
   const auto band = [&](const Run& run, std::int64_t b) {
-    std::int64_t y = b * c.tile_rows;
-    const std::int64_t stop = y + c.tile_rows < c.height ? y + c.tile_rows : c.height;
-    for (std::int32_t rows = c.tile_rows; y < stop; rows /= 2) {  // a short last band: 2 rows, then 1
-      for (; y + rows <= stop; y += rows)
-        for (std::int64_t t = 0, x = 0; t < across; ++t) {
-          const std::int64_t columns = each + (t < longer ? 1 : 0);
-          tiles[size_code(rows)][columns - 1](c, run, frame.arena, y, x);
-          x += columns;
-        }
+    const std::int64_t y = b * c.tile_rows, left = c.height - y;
+    const auto& row = tiles[(left < c.tile_rows ? left : c.tile_rows) - 1];
+    for (std::int64_t t = 0, x = 0; t < across; ++t) {
+      const std::int64_t columns = each + (t < longer ? 1 : 0);
+      row[columns - 1](c, run, frame.arena, y, x);
+      x += columns;
     }
   };
   if (c.runs_outer) {

@@ -40,21 +40,19 @@ template <class T, int G, int V>
 }
 
 template <class T, int G, int V>
-void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
-  using Vector = typename T::Vector;
-  Vector acc[G][V];
+[[gnu::always_inline]] inline void pixel_begin(const PixelConv& c, const Run& run, typename T::Vector (&acc)[G][V]) {
   const float* bias = c.filters.bias + run.filter;
 #pragma GCC unroll 16
   for (int g = 0; g < G; ++g) {
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) acc[g][v] = T::set1(bias[g]);
   }
-  const float* in = arena + c.in + p;
-  const std::int32_t* offset = c.filters.offsets + run.offsets;
-  const float* weight = c.filters.weights + run.weights;
-  for (std::int32_t k = 0; k < run.count; ++k, weight += G) pixel_step<T, G, V>(in + offset[k], weight, acc);
+}
 
-  const Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
+template <class T, int G, int V>
+[[gnu::always_inline]] inline void pixel_end(const PixelConv& c, const Run& run, float* arena, std::int64_t p,
+                                             const typename T::Vector (&acc)[G][V]) {
+  const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
 #pragma GCC unroll 16
   for (int g = 0; g < G; ++g) {
     const std::int64_t row = c.filters.rows[run.filter + g];
@@ -62,7 +60,7 @@ void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p
     const float* r = arena + c.residual + row * c.residual_stride + p;
 #pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
-      Vector a = acc[g][v];
+      typename T::Vector a = acc[g][v];
       if (c.residual >= 0) a = T::add(a, T::load(r + v * T::lanes));
       a = T::min(high, T::max(low, a));
       T::store(y + v * T::lanes, T::keep(a, c.mask + p + v * T::lanes));
@@ -70,31 +68,83 @@ void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p
   }
 }
 
+template <class T, int G, int V>
+void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  typename T::Vector acc[G][V];
+  pixel_begin<T, G, V>(c, run, acc);
+  const float* in = arena + c.in + p;
+  const std::int32_t* offset = c.filters.offsets + run.offsets;
+  const float* weight = c.filters.weights + run.weights;
+  for (std::int32_t k = 0; k < run.count; ++k, weight += G) pixel_step<T, G, V>(in + offset[k], weight, acc);
+  pixel_end<T, G, V>(c, run, arena, p, acc);
+}
+
+// Entries read by the filters of the set S (bit g: filter g of the run): loaded once, multiplied for those filters only.
+template <class T, int G, int V, int S>
+[[gnu::always_inline]] inline void jam_step(const float* x, const float* weight, typename T::Vector (&acc)[G][V]) {
+  typename T::Vector held[V];
+#pragma GCC unroll 16
+  for (int v = 0; v < V; ++v) held[v] = T::load(x + v * T::lanes);
+#pragma GCC unroll 4
+  for (int g = 0; g < G; ++g) {
+    if ((S >> g & 1) == 0) continue;
+    const typename T::Vector w = T::set1(weight[__builtin_popcount(S & ((1 << g) - 1))]);
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) acc[g][v] = T::fma(w, held[v], acc[g][v]);
+  }
+}
+
+// The run's list is sorted by the sets of its filters that read an entry: one loop per set, no zeros are stored
+// (unroll-and-sparse-jam, Wilkinson et al., PLDI 2023).
+template <class T, int G, int V, int S>
+[[gnu::always_inline]] inline void jam(const float* in, const std::int32_t* counts, const std::int32_t* offset,
+                                       const float* weight, typename T::Vector (&acc)[G][V]) {
+  const std::int32_t count = counts[S - 1];
+  for (std::int32_t k = 0; k < count; ++k, weight += __builtin_popcount(S))
+    jam_step<T, G, V, S>(in + offset[k], weight, acc);
+  if constexpr (S + 1 < 1 << G) jam<T, G, V, S + 1>(in, counts, offset + count, weight, acc);
+}
+
+template <class T, int G, int V>
+void jammed_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  typename T::Vector acc[G][V];
+  pixel_begin<T, G, V>(c, run, acc);
+  const std::int32_t* counts = c.filters.sets + (&run - c.filters.run) * kSets;
+  jam<T, G, V, 1>(arena + c.in + p, counts, c.filters.offsets + run.offsets, c.filters.weights + run.weights, acc);
+  pixel_end<T, G, V>(c, run, arena, p, acc);
+}
+
 using PixelTile = void (*)(const PixelConv&, const Run&, float*, std::int64_t);
 
 struct PixelTiles {
-  PixelTile tile[kSizes][12];
+  PixelTile tile[2][kSizes][12];  // jammed or not, log2 filters, vectors - 1
 };
 
-template <class T, int G, int V>
+template <class T, bool Jammed, int G, int V>
 constexpr PixelTile pixel_entry() {
-  if constexpr (V <= max_vectors<T>(G)) {
+  if constexpr (V > max_vectors<T>(G)) {
+    return nullptr;
+  } else if constexpr (!Jammed || G == 1) {  // one filter: nothing to share
     return pixel_tile<T, G, V>;
+  } else if constexpr (G <= kMaxJammed) {
+    return jammed_tile<T, G, V>;
   } else {
     return nullptr;
   }
 }
 
-#define PRUNEMAP_ROW(G)                                                                                     \
-  {pixel_entry<T, G, 1>(), pixel_entry<T, G, 2>(), pixel_entry<T, G, 3>(),  pixel_entry<T, G, 4>(),         \
-   pixel_entry<T, G, 5>(), pixel_entry<T, G, 6>(), pixel_entry<T, G, 7>(),  pixel_entry<T, G, 8>(),         \
-   pixel_entry<T, G, 9>(), pixel_entry<T, G, 10>(), pixel_entry<T, G, 11>(), pixel_entry<T, G, 12>()}
+#define PRUNEMAP_FOUR(J, G, V) \
+  pixel_entry<T, J, G, V>(), pixel_entry<T, J, G, V + 1>(), pixel_entry<T, J, G, V + 2>(), pixel_entry<T, J, G, V + 3>()
+#define PRUNEMAP_ROW(J, G) {PRUNEMAP_FOUR(J, G, 1), PRUNEMAP_FOUR(J, G, 5), PRUNEMAP_FOUR(J, G, 9)}
+#define PRUNEMAP_SIZES(J) \
+  {PRUNEMAP_ROW(J, 1), PRUNEMAP_ROW(J, 2), PRUNEMAP_ROW(J, 4), PRUNEMAP_ROW(J, 8), PRUNEMAP_ROW(J, 16)}
 
 template <class T>
-constexpr PixelTiles pixel_tiles = {
-    {PRUNEMAP_ROW(1), PRUNEMAP_ROW(2), PRUNEMAP_ROW(4), PRUNEMAP_ROW(8), PRUNEMAP_ROW(16)}};
+constexpr PixelTiles pixel_tiles = {{PRUNEMAP_SIZES(false), PRUNEMAP_SIZES(true)}};
 
+#undef PRUNEMAP_SIZES
 #undef PRUNEMAP_ROW
+#undef PRUNEMAP_FOUR
 
 inline int size_code(std::int32_t size) { return __builtin_ctz(static_cast<unsigned>(size)); }
 
@@ -105,11 +155,12 @@ void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, 
   const std::int64_t each = c.vectors / c.tiles, longer = c.vectors % c.tiles;
   const std::int64_t tile_begin = c.runs_outer ? 0 : begin, tile_end = c.runs_outer ? c.tiles : end;
   const std::int64_t run_begin = c.runs_outer ? begin : 0, run_end = c.runs_outer ? end : c.filters.runs;
+  const auto& tiles = pixel_tiles<T>.tile[c.filters.sets != nullptr ? 1 : 0];
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
   const auto one = [&](std::int64_t t, std::int64_t r) {
     const Run& run = c.filters.run[r];
     const std::int64_t vectors = each + (t < longer ? 1 : 0);
-    pixel_tiles<T>.tile[size_code(run.size)][vectors - 1](c, run, frame.arena, first(t) * T::lanes);
+    tiles[size_code(run.size)][vectors - 1](c, run, frame.arena, first(t) * T::lanes);
   };
   if (c.runs_outer) {
     for (std::int64_t r = run_begin; r < run_end; ++r)
