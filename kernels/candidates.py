@@ -16,6 +16,11 @@ from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jamm
 
 Family = Literal["pixels", "channels"]
 LATENCY = 4.0  # cycles of a multiply-add
+BROADCASTS = 1.4  # per cycle, as operands of multiply-adds
+CROSSING = {16: 2.0, 8: 1.5, 4: 1.25}  # loads that a misaligned one costs, by lanes
+FETCH = 2.0  # cycles for a line from the second-level cache
+FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
+MISPREDICTED = 10.0  # cycles lost at the end of a loop
 MOST_ROWS = 4  # of a tile
 
 
@@ -59,11 +64,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Structure:
-    """What a candidate computes: a matrix, its filters cut into runs, and the length of every run's list."""
+    """What a candidate computes: a matrix, its filters cut into runs, the length of every run's list, its non-zeros."""
 
     matrix: Matrix
     runs: Runs
     counts: Ints
+    kept: Ints
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,13 @@ class Task:
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
 
     @cached_property
+    def span(self) -> int:
+        """Bytes of a plane between the first and the last tap."""
+        c = self.convolution
+        rows, columns = ((c.weight.shape[2 + axis] - 1) * c.dilation[axis] for axis in (0, 1))
+        return 4 * (rows * self.source.pitch + columns) // (c.stride[0] * c.stride[1])
+
+    @cached_property
     def _similar(self) -> Ints:
         return similar_order(self.matrix)
 
@@ -123,7 +136,10 @@ class Task:
             matrix = self.dense_matrix if candidate.dense else self.matrix
             order = self._similar if candidate.reordered else np.arange(len(matrix.groups))
             runs = make_runs(order, matrix.groups, candidate.size, candidate.family == "channels")
-            self._structures[key] = Structure(matrix, runs, union_counts(matrix, runs))
+            kept = np.append(matrix.mask.sum(axis=1), 0)[runs.order]
+            self._structures[key] = Structure(
+                matrix, runs, union_counts(matrix, runs), np.add.reduceat(kept, runs.starts)
+            )
         return self._structures[key]
 
     @cached_property
@@ -221,29 +237,39 @@ def estimate(task: Task, candidate: Candidate, wide_rate: float) -> float:
         candidate: How it is computed.
         wide_rate: Multiply-adds (and loads) of 16 lanes per cycle; narrower vectors do two.
     """
-    structure = task.structure(candidate)
-    counts = structure.counts
     rate = wide_rate if candidate.lanes == 16 else 2.0
     if candidate.family == "pixels":
         tiles = -(-plane_vectors(task.target, candidate.lanes) // candidate.vectors)
         staging = task.staging.planes.shape if task.staging is not None else (0, 0, 0)
         copying = staging[0] * staging[1] * (12.0 + staging[2] / 8.0)
-        return tiles * _pixel_tile(counts, structure.runs.sizes, candidate.vectors, rate) + copying
+        return tiles * _pixel_tile(task, candidate, rate) + copying
     _, height, width = task.target.shape
     tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
-    return tiles * _channel_tile(task, counts, candidate, rate)
+    return tiles * _channel_tile(task, candidate, rate)
 
 
-def _pixel_tile(counts: Ints, sizes: Ints, vectors: int, rate: float) -> float:
-    work, loads = sizes * vectors / rate, vectors / rate + sizes / 2.0
-    each = np.maximum(np.maximum(work, loads), LATENCY)
-    return float((counts * each + 12.0 + 1.5 * sizes * vectors).sum())
+def _pixel_tile(task: Task, candidate: Candidate, rate: float) -> float:
+    """Cycles of all runs on one tile of pixels: of multiply-adds, loads or lines from the second-level cache."""
+    structure, vectors, lines = task.structure(candidate), candidate.vectors, candidate.vectors * candidate.lanes / 16
+    counts, sizes = structure.counts, structure.runs.sizes
+    products = structure.kept if candidate.jammed else counts * sizes
+    aligned = task.convolution.weight.shape[2:] == (1, 1)
+    loads = counts * vectors / rate * (1.0 if aligned else CROSSING[candidate.lanes])
+    panel = task.source.shape[0] * (lines * 64 + task.span)
+    fetched = np.minimum(counts, task.source.shape[0]) * lines * FETCH if panel > FIRST_LEVEL else 0.0
+    work = np.maximum(np.maximum(products * vectors / rate, loads + products / 2.0), np.maximum(fetched, counts * LATENCY))
+    loops = (1 << sizes) - 1 if candidate.jammed else 1
+    return float((work + 20.0 + MISPREDICTED * loops + 2.0 * sizes * vectors / rate).sum())
 
 
-def _channel_tile(task: Task, counts: Ints, candidate: Candidate, rate: float) -> float:
+def _channel_tile(task: Task, candidate: Candidate, rate: float) -> float:
+    """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
+    counts = task.structure(candidate).counts
     pixels = candidate.rows * candidate.columns
     parts = 8 if pixels * candidate.vectors < 2 else 4 if pixels * candidate.vectors < 4 else 2
-    work = max(pixels * candidate.vectors / rate, candidate.vectors / rate + pixels / 2.0, LATENCY / parts)
-    fill = candidate.size * 4 / 32.0  # cycles to bring one position's weights from the second-level cache
-    store = 0.0 if task.target.is_vector else pixels * candidate.size * (1.0 if task.residual is None else 2.0)
-    return float((counts * max(work, fill if task.target.is_vector else 0.0)).sum() + len(counts) * (20.0 + store))
+    broadcasts = candidate.vectors / rate + pixels / BROADCASTS
+    work = max(pixels * candidate.vectors / rate, broadcasts, LATENCY / parts)
+    if task.target.is_vector:  # the weights are used once
+        return float((counts * max(work, candidate.size / 16 * FETCH)).sum() + 20.0 * len(counts))
+    store = pixels * candidate.size * (0.4 if task.residual is None else 0.6)
+    return float((counts * work).sum() + len(counts) * (20.0 + MISPREDICTED + store))

@@ -11,7 +11,7 @@ from . import _engine
 from .candidates import Candidate, Task, enumerate_candidates, estimate
 from .layout import LINE, WIDEST
 
-PROMISING = 3  # candidates kept by each estimate
+PROMISING = 4  # candidates kept by each estimate
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 ROUNDS = 7
 BUDGET_SECONDS = 0.02  # after which only the fastest are timed again; at twice that it ends
