@@ -203,7 +203,8 @@ void bind_roof(py::module_& m) {
            py::arg("loop"), py::arg("lanes"), py::arg("floats"), py::arg("passes"), py::arg("threads"))
       .def("time", &time_roof, py::arg("repeats"))
       .def_property_readonly("flops", &RoofLoop::flops)
-      .def_property_readonly("bytes", &RoofLoop::bytes);
+      .def_property_readonly("bytes", &RoofLoop::bytes)
+      .def_property_readonly("size", &RoofLoop::size);
 }
 
 }  // namespace

@@ -22,6 +22,9 @@ class RoofLoop {
   double flops() const { return flops_; }
   double bytes() const { return bytes_; }
 
+  // Bytes of one thread's data.
+  std::int64_t size() const { return 4 * floats_; }
+
   // Seconds of `repeats` runs, each from when all threads are ready to when all are done.
   // Throws std::runtime_error when a loop computed something impossible.
   std::vector<double> time(std::int64_t repeats);
