@@ -1,5 +1,6 @@
 """What it COSTS here: measuring networks, profiles of their layers, predictions, and other engines to compare with."""
 
+from .bench_kernels import KernelRow, bench_kernels, shares, time_shares
 from .cache import cache_folder, exclusive_lock, write_atomically
 from .compare_engines import EngineRow, bench_network
 from .costs import LayerCost, cost_table
@@ -8,12 +9,14 @@ from .measure import Measurement, Timed, measure, measure_interleaved
 from .models import MODELS, LatencyModel, Prediction
 from .peers import PEERS, Peer
 from .profile import Profile, cached_profile
+from .roof import Roof, measure_roof
 from .synthetic import synthesise
 
 __all__ = [
     "MODELS",
     "PEERS",
     "EngineRow",
+    "KernelRow",
     "LatencyModel",
     "LayerCost",
     "Machine",
@@ -21,7 +24,9 @@ __all__ = [
     "Peer",
     "Prediction",
     "Profile",
+    "Roof",
     "Timed",
+    "bench_kernels",
     "bench_network",
     "cache_folder",
     "cached_profile",
@@ -30,7 +35,10 @@ __all__ = [
     "machine",
     "measure",
     "measure_interleaved",
+    "measure_roof",
     "pinned",
+    "shares",
     "synthesise",
+    "time_shares",
     "write_atomically",
 ]

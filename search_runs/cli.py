@@ -164,23 +164,39 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = commands.add_parser("bench", help=text, description=text, allow_abbrev=False)
     benches = parser.add_subparsers(title="benchmarks", metavar="WHAT", required=True)
     network = _command(benches, "network", "bench_network:network", "a network on our kernels and on other engines")
-    network.add_argument("--network", required=True, help="registered name, or package.module:function")
-    network.add_argument("--options", type=_pairs, default={}, metavar="A=1,B=2", help="options of the network")
-    network.add_argument("--shape", type=_shape, metavar="CxHxW", help="input, where the network has no default")
-    network.add_argument("--scheme", default="simd:8", help="scheme of every convolution but the first")
-    network.add_argument("--rate", type=float, default=4.0, help="its rate")
+    _network(network)
     network.add_argument(
         "--peers", type=_names, default=(), metavar="A,B", help="other engines, with the dense network"
     )
-    network.add_argument("--threads", type=_count, default=1, help="threads of every engine")
-    network.add_argument("--isa", default="auto", help="instruction set of our kernels")
+    _engine(network)
     _format(network)
+    kernels = _command(benches, "kernels", "bench_kernels:kernels", "every layer against the roof and its own bound")
+    _network(kernels)
+    kernels.add_argument("--layers", default="*", metavar="GLOB", help="layers to time, for instance 'layer3.*'")
+    _engine(kernels)
+    _format(kernels)
+    roof = _command(benches, "roof", "bench_kernels:roof", "what a core and its caches can do at most")
+    _engine(roof)
+    _format(roof)
     signal = _command(benches, "signal", "bench_signal:signal", "does the fast accuracy tell good mappings from bad?")
     _config(signal)
     signal.add_argument("--mappings", type=int, default=60, metavar="N", help="random mappings (60)")
     signal.add_argument("--replicates", type=int, default=4, metavar="N", help="repetitions that tell seed noise (4)")
     _where(signal)
     _format(signal)
+
+
+def _network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", required=True, help="registered name, or package.module:function")
+    parser.add_argument("--options", type=_pairs, default={}, metavar="A=1,B=2", help="options of the network")
+    parser.add_argument("--shape", type=_shape, metavar="CxHxW", help="input, where the network has no default")
+    parser.add_argument("--scheme", default="simd:8", help="scheme of every convolution but the first")
+    parser.add_argument("--rate", type=float, default=4.0, help="its rate")
+
+
+def _engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=_count, default=1, help="threads to run on")
+    parser.add_argument("--isa", default="auto", help="instruction set of our kernels")
 
 
 def _config(parser: argparse.ArgumentParser, text: str = "configuration: a YAML file or a bundled name") -> None:

@@ -10,6 +10,7 @@
 #include "functions.hpp"
 #include "gather.hpp"
 #include "program.hpp"
+#include "roof_loop.hpp"
 
 namespace py = pybind11;
 using namespace prunemap;
@@ -110,6 +111,16 @@ py::array_t<double> time_steps(Program& program, const Array<float>& input, std:
   return to_array(taken);
 }
 
+py::array_t<double> time_roof(RoofLoop& loop, std::int64_t repeats) {
+  require(repeats >= 1 && repeats <= 100000000, "time: repeats must be at least 1");
+  std::vector<double> taken;
+  {
+    const py::gil_scoped_release release;
+    taken = loop.time(repeats);
+  }
+  return to_array(taken);
+}
+
 // (lanes, {filters per run: most pixel vectors}, {channel vectors: most pixels}) of each family of an ISA.
 py::list families(const std::string& isa) {
   const KernelTable& table = find_table(isa);
@@ -187,6 +198,16 @@ void bind_program(py::module_& m) {
       .def_property_readonly("steps", &Program::steps);
 }
 
+void bind_roof(py::module_& m) {
+  py::class_<RoofLoop>(m, "RoofLoop")
+      .def(py::init<const std::string&, const std::string&, int, std::int64_t, std::int64_t, int>(), py::arg("isa"),
+           py::arg("loop"), py::arg("lanes"), py::arg("floats"), py::arg("passes"), py::arg("threads"))
+      .def("time", &time_roof, py::arg("repeats"))
+      .def_property_readonly("flops", &RoofLoop::flops)
+      .def_property_readonly("bytes", &RoofLoop::bytes)
+      .def_property_readonly("size", &RoofLoop::size);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_engine, m) {
@@ -199,4 +220,5 @@ PYBIND11_MODULE(_engine, m) {
   m.def("gather_weights", &gather_weights, py::arg("weights"), py::arg("listed"), py::arg("filters"), py::arg("width"));
   bind_types(m);
   bind_program(m);
+  bind_roof(m);
 }

@@ -11,6 +11,7 @@
 #include "ops/pool.hpp"
 #include "ops/stage.hpp"
 #include "ops/add.hpp"
+#include "ops/roof.hpp"
 #include "table.hpp"
 
 namespace prunemap {
@@ -28,6 +29,12 @@ constexpr ChannelFamily channel_family() {
   return {T::lanes, {max_pixels<T>(1), max_pixels<T>(2), max_pixels<T>(4)}, channel_conv<T>};
 }
 
+template <class T>
+constexpr RoofFamily roof_family() {
+  return {T::lanes,          roof_sums<T>() * T::lanes, roof_registers<T>, roof_memory<T>,
+          roof_broadcast<T>, roof_read<T>};
+}
+
 template <class First, class... Rest>
 constexpr KernelTable make_table(const char* name) {
   return {name,
@@ -35,6 +42,7 @@ constexpr KernelTable make_table(const char* name) {
           1 + sizeof...(Rest),
           {pixel_family<First>(), pixel_family<Rest>()...},
           {channel_family<First>(), channel_family<Rest>()...},
+          {roof_family<First>(), roof_family<Rest>()...},
           stage<First>,
           pool<First>,
           add<First>};

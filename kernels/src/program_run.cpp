@@ -1,16 +1,12 @@
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
 
+#include "clock.hpp"
 #include "float_mode.hpp"
 #include "program.hpp"
 
 namespace prunemap {
 namespace {
-
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void zero(float* from, std::int64_t count) {
   if (count > 0) std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));

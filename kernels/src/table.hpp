@@ -118,12 +118,22 @@ struct ChannelFamily {
   StepFunction run;
 };
 
+// Goes `passes` times over `count` floats, a multiple of `step`. Returns a sum of all, so that nothing can be left out.
+using RoofFunction = float (*)(const float* data, std::int64_t count, std::int64_t passes);
+
+struct RoofFamily {
+  std::int32_t lanes;
+  std::int64_t step;
+  RoofFunction registers, memory, broadcast, read;
+};
+
 struct KernelTable {
   const char* name;
   bool (*supported)();
   std::int32_t families;
   PixelFamily pixel[2];
   ChannelFamily channel[2];
+  RoofFamily roof[2];
   StepFunction stage, pool, add;
 };
 
