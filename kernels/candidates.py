@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -13,11 +15,10 @@ from . import _engine
 from .layout import Geometry, Staging, taps
 from .operations import Clamp, Convolution
 from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jammed, similar_order, union_counts
+from .rates import Rates
 
 Family = Literal["pixels", "channels"]
 LATENCY = 4.0  # cycles of a multiply-add
-BROADCASTS = 1.4  # per cycle, as operands of multiply-adds
-CROSSING = {16: 2.0, 8: 1.5, 4: 1.25}  # loads that a misaligned one costs, by lanes
 FETCH = 2.0  # cycles for a line from the second-level cache
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 MISPREDICTED = 10.0  # cycles lost at the end of a loop
@@ -71,6 +72,11 @@ class Structure:
     counts: Ints
     kept: Ints
 
+    @property
+    def zeros(self) -> bool:
+        """Whether some run would store zeros."""
+        return bool((self.kept < self.counts * self.runs.sizes).any())
+
 
 @dataclass(frozen=True)
 class Task:
@@ -118,6 +124,12 @@ class Task:
         used = np.logical_or.reduceat(mask, starts, axis=0)
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
 
+    def _block(self, candidate: Candidate) -> int:
+        """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
+        taps = math.prod(self.convolution.weight.shape[2:])
+        channels = FIRST_LEVEL // (4 * candidate.vectors * candidate.lanes + self.span)
+        return taps * max(1, channels) if taps > 1 else max(1, self.matrix.mask.shape[1])
+
     @cached_property
     def span(self) -> int:
         """Bytes of a plane between the first and the last tap."""
@@ -152,7 +164,7 @@ class Task:
         staged = candidate.family == "pixels" and self.staging is not None
         offsets = self._staged_offsets() if staged else self._direct_offsets()
         if candidate.jammed:
-            return pack_jammed(structure.matrix, structure.runs, offsets)
+            return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
 
     def filters(self, packed: Packed) -> _engine.Filters:
@@ -200,7 +212,7 @@ def _pixel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) 
                 for reordered in (False, True):
                     candidate = Candidate("pixels", lanes, size, used, runs_outer=outer, reordered=reordered)
                     yield candidate
-                    if 1 < size <= _engine.MAX_JAMMED and not reordered:
+                    if 1 < size <= _engine.MAX_JAMMED and not reordered and task.structure(candidate).zeros:
                         yield replace(candidate, jammed=True)
 
 
@@ -229,46 +241,46 @@ def plane_vectors(geometry: Geometry, lanes: int) -> int:
     return -(-((geometry.shape[1] - 1) * geometry.pitch + geometry.shape[2]) // lanes)
 
 
-def estimate(task: Task, candidate: Candidate, wide_rate: float) -> float:
+def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
     """Roughly how many cycles a candidate takes.
 
     Args:
         task: The convolution.
         candidate: How it is computed.
-        wide_rate: Multiply-adds (and loads) of 16 lanes per cycle; narrower vectors do two.
+        rates: What operations cost, by lanes.
     """
-    rate = wide_rate if candidate.lanes == 16 else 2.0
+    rate = rates[candidate.lanes]
     if candidate.family == "pixels":
-        tiles = -(-plane_vectors(task.target, candidate.lanes) // candidate.vectors)
+        vectors = plane_vectors(task.target, candidate.lanes)
+        tiles = -(-vectors // candidate.vectors)
         staging = task.staging.planes.shape if task.staging is not None else (0, 0, 0)
         copying = staging[0] * staging[1] * (12.0 + staging[2] / 8.0)
-        return tiles * _pixel_tile(task, candidate, rate) + copying
+        return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + copying
     _, height, width = task.target.shape
     tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
     return tiles * _channel_tile(task, candidate, rate)
 
 
-def _pixel_tile(task: Task, candidate: Candidate, rate: float) -> float:
+def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: float) -> float:
     """Cycles of all runs on one tile of pixels: of multiply-adds, loads or lines from the second-level cache."""
-    structure, vectors, lines = task.structure(candidate), candidate.vectors, candidate.vectors * candidate.lanes / 16
+    structure, lines = task.structure(candidate), vectors * candidate.lanes / 16
     counts, sizes = structure.counts, structure.runs.sizes
     products = structure.kept if candidate.jammed else counts * sizes
-    aligned = task.convolution.weight.shape[2:] == (1, 1)
-    loads = counts * vectors / rate * (1.0 if aligned else CROSSING[candidate.lanes])
+    load = rate.aligned if task.convolution.weight.shape[2:] == (1, 1) else rate.misaligned
+    loads = counts * vectors * load + products / 2.0
     panel = task.source.shape[0] * (lines * 64 + task.span)
-    fetched = np.minimum(counts, task.source.shape[0]) * lines * FETCH if panel > FIRST_LEVEL else 0.0
-    work = np.maximum(np.maximum(products * vectors / rate, loads + products / 2.0), np.maximum(fetched, counts * LATENCY))
+    fetched = np.minimum(counts, task.source.shape[0]) * (lines * FETCH if panel > FIRST_LEVEL else 0.0)
+    work = np.maximum(np.maximum(products * vectors * rate.registers, loads), np.maximum(fetched, counts * LATENCY))
     loops = (1 << sizes) - 1 if candidate.jammed else 1
-    return float((work + 20.0 + MISPREDICTED * loops + 2.0 * sizes * vectors / rate).sum())
+    return float((work + 20.0 + MISPREDICTED * loops + 4.0 * sizes * vectors * rate.registers).sum())
 
 
-def _channel_tile(task: Task, candidate: Candidate, rate: float) -> float:
+def _channel_tile(task: Task, candidate: Candidate, rate: Rates) -> float:
     """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
     counts = task.structure(candidate).counts
-    pixels = candidate.rows * candidate.columns
-    parts = 8 if pixels * candidate.vectors < 2 else 4 if pixels * candidate.vectors < 4 else 2
-    broadcasts = candidate.vectors / rate + pixels / BROADCASTS
-    work = max(pixels * candidate.vectors / rate, broadcasts, LATENCY / parts)
+    pixels, vectors = candidate.rows * candidate.columns, candidate.vectors
+    parts = 8 if pixels * vectors < 2 else 4 if pixels * vectors < 4 else 2
+    work = max(pixels * vectors * rate.registers, vectors * rate.aligned + pixels * rate.broadcast, LATENCY / parts)
     if task.target.is_vector:  # the weights are used once
         return float((counts * max(work, candidate.size / 16 * FETCH)).sum() + 20.0 * len(counts))
     store = pixels * candidate.size * (0.4 if task.residual is None else 0.6)

@@ -30,12 +30,6 @@ def isas() -> tuple[str, ...]:
     return tuple(_engine.supported_isas())
 
 
-def engine_path() -> str:
-    """The compiled extension's file: its hash, with that of these modules, says which kernels run."""
-    assert _engine.__file__ is not None
-    return _engine.__file__
-
-
 def resolve_isa(isa: str = "auto") -> str:
     """The instruction set to use: ``isa``, or for ``auto`` the environment's ``PRUNEMAP_ISA``, or else the best.
 

@@ -151,30 +151,32 @@ def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
     return Packed(table, *joined, runs.order.astype(np.int32), np.zeros((0, SETS), dtype=np.int32))
 
 
-def pack_jammed(matrix: Matrix, runs: Runs, offsets: Ints) -> Packed:
+def pack_jammed(matrix: Matrix, runs: Runs, offsets: Ints, block: int) -> Packed:
     """Make lists that store no zeros although filters share them (unroll-and-sparse-jam, Wilkinson et al., PLDI 2023).
 
-    The entries of a run are sorted by the set of its filters that read them; set s holds filter i of the run if bit i
-    of s is on. An entry has one weight for each filter of its set.
+    The entries of a run are cut into blocks of positions, and those of a block sorted by the set of the run's filters
+    that read them; set s holds filter i of the run if bit i of s is on. An entry has one weight for each of its set.
 
     Args:
         matrix: The weights and their zero structure.
         runs: How filters are grouped, at most ``MAX_JAMMED`` together.
         offsets: (groups, positions): input offset of every position, in floats.
+        block: Positions of a block.
     """
     members = np.arange(_engine.MAX_JAMMED)
     filters = runs.order[runs.starts[:, None] + np.minimum(members, runs.sizes[:, None] - 1)]
-    kept = np.where(members[:, None] < runs.sizes[:, None, None], matrix.mask[filters], False)
-    codes = np.einsum("rfp,f->rp", kept, (1 << members).astype(np.uint8), dtype=np.uint8, casting="unsafe")
+    kept = matrix.mask[filters] & (members < runs.sizes[:, None])[:, :, None]
+    codes = np.packbits(kept, axis=1, bitorder="little")[:, 0]
     run, position = np.nonzero(codes)
-    code = codes[run, position]
-    order = np.argsort((run << _engine.MAX_JAMMED) + code, kind="stable")
+    code = codes[run, position].astype(np.int64)
+    blocks = -(-matrix.mask.shape[1] // block) or 1
+    key = ((run * blocks + position // block) << _engine.MAX_JAMMED) + code
+    order = np.argsort(key, kind="stable")
     run, position, code = run[order], position[order], code[order]
     reads = (code[:, None] >> members & 1).astype(np.bool_)
     weights = matrix.weights[filters[run], position[:, None]][reads]
-    sets = np.bincount((run << _engine.MAX_JAMMED) + code, minlength=len(runs.starts) << _engine.MAX_JAMMED)
-    sets = sets.reshape(len(runs.starts), -1)[:, 1:]
-    counts, stored = sets.sum(axis=1), sets @ np.bitwise_count(np.arange(1, SETS + 1, dtype=np.uint8)).astype(np.int64)
+    sets = np.bincount(key, minlength=(len(runs.starts) * blocks) << _engine.MAX_JAMMED).reshape(-1, SETS + 1)[:, 1:]
+    counts, stored = (np.bincount(run, each, len(runs.starts)).astype(np.int64) for each in (None, reads.sum(axis=1)))
     table = np.stack(
         [np.cumsum(counts) - counts, np.cumsum(stored) - stored, counts, runs.starts, runs.sizes], axis=1
     ).astype(np.int64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,20 +12,21 @@ import numpy as np
 from . import _engine
 from .candidates import Candidate, Task, enumerate_candidates, estimate
 from .layout import LINE, WIDEST
+from .plans import machine_plans
+from .rates import Rates, measured_rates, nominal_rates
 
-PROMISING = 4  # candidates kept by each estimate
+PROMISING = 6  # candidates kept by the estimate
+UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 ROUNDS = 7
 BUDGET_SECONDS = 0.02  # after which only the fastest are timed again; at twice that it ends
 HOPELESS = 1.25  # times the best so far: not timed again
 
-_chosen: dict[tuple[object, ...], Candidate] = {}
-
 
 def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
     """The best candidate for a convolution.
 
-    With ``tune`` the result is remembered for the process: equal layers with equal zeros are timed once, so that
+    With ``tune`` the result is remembered in the cache folder: equal layers with equal zeros are timed once, so that
     compiling a network twice gives the same program.
 
     Args:
@@ -32,39 +35,38 @@ def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
         threads: Threads that will share the work.
         tune: Whether to time; otherwise the estimate decides.
     """
-    ranked = promising(task, isa)
-    if not tune or len(ranked) == 1:
-        return ranked[0]
-    key = (isa, threads, _digest(task))
-    if key not in _chosen:
-        _chosen[key] = _fastest(task, ranked, isa, threads)
-    return _chosen[key]
+    if not tune:
+        return promising(task, isa, nominal_rates(isa))[0]
+    plans, key = machine_plans(), f"{isa} {threads} {_digest(task)}"
+    known = plans[key]
+    if known is None:
+        ranked = promising(task, isa, measured_rates(isa))
+        known = plans[key] = ranked[0] if len(ranked) == 1 else _fastest(task, ranked, isa, threads)
+    return known
 
 
-def promising(task: Task, isa: str) -> list[Candidate]:
-    """Candidates worth timing, best estimate first; two estimates, since CPUs differ in how fast 16 lanes are."""
-    everything = set(enumerate_candidates(task, isa))
-    outer = sorted(c for c in everything if c.runs_outer and not (c.reordered and not _gains(task, c)))
-    keep: dict[Candidate, None] = {}
+def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
+    """Candidates worth timing, best estimate first; the dense form is always one of them."""
+    everything = list(enumerate_candidates(task, isa))
+    costs = {c: estimate(task, c, rates) for c in everything if c.runs_outer}
+    outer = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
     count = PROMISING if task.matrix.weights.size < HEAVY else 1
-    for rate in (2.0, 1.0):
-        costs = {c: estimate(task, c, rate) for c in outer}
-        for candidate in sorted(outer, key=lambda c: costs[c])[:count]:
-            keep[candidate] = None
-    for candidate in list(keep):
-        other = replace(candidate, runs_outer=False)
-        if other in everything:
-            keep[other] = None
-    first = next(iter(keep))
+    keep = [c for c in outer[:count] if costs[c] < UNLIKELY * costs[outer[0]]]
+    keep += [other for c in keep if (other := replace(c, runs_outer=False)) in everything]
     if not task.matrix.mask.all():
-        keep[replace(first, dense=True, reordered=False)] = None
-    return list(keep)
+        keep += [replace(c, dense=True, jammed=False, reordered=False) for c in _best_dense(outer, task, rates)]
+    return keep
 
 
-def _gains(task: Task, candidate: Candidate) -> bool:
+def _best_dense(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
+    """How the layer would best be computed if nothing were pruned."""
+    dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
+    return sorted(dense, key=lambda c: (estimate(task, c, rates), c))[:1]
+
+
+def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bool:
     """Whether putting filters with equal zeros together makes the lists shorter."""
-    plain = replace(candidate, reordered=False)
-    return estimate(task, candidate, 2.0) < 0.98 * estimate(task, plain, 2.0)
+    return costs[candidate] < 0.98 * costs[replace(candidate, reordered=False)]
 
 
 def _digest(task: Task) -> str:

@@ -1,10 +1,9 @@
-"""The user's cache folder, the lock that only one measuring process holds, and atomic writing."""
+"""The lock that only one measuring process holds."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,42 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import platformdirs
+from ..kernels.cache import cache_folder, write_atomically
 
-from ..pruning.errors import PrunemapError
-
-
-def cache_folder() -> Path:
-    """Where profiles and trained dense weights are kept; the variable ``PRUNEMAP_CACHE`` overrides it.
-
-    The folder exists when this returns.
-
-    Raises:
-        PrunemapError: When it cannot be made.
-    """
-    folder = Path(os.environ.get("PRUNEMAP_CACHE") or platformdirs.user_cache_dir("prunemap")).expanduser().resolve()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "let PRUNEMAP_CACHE name a folder that you may write to"
-        raise PrunemapError(f"{folder}: the cache folder cannot be made: {error.strerror}; {hint}") from None
-    return folder
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step.
-
-    A reader sees the old file or the new one, never a part; nothing is left behind when ``write`` fails.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # With the permissions that any new file gets here.
-    temporary.touch(exist_ok=False)
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["cache_folder", "exclusive_lock", "write_atomically"]
 
 
 def _to_stderr(text: str) -> None:

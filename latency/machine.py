@@ -18,6 +18,7 @@ import psutil
 import torch
 
 from .. import kernels
+from ..kernels.plans import cpu_model, engine_files
 
 HIGHEST_PRIORITY = -20
 _SYSTEM = Path("/sys/devices/system/cpu")
@@ -76,7 +77,7 @@ def machine(isa: str = "auto") -> Machine:
         PrunemapError: For an ISA that is unknown or that this CPU does not have.
     """
     return Machine(
-        cpu=_cpu_model(),
+        cpu=cpu_model(),
         isa=kernels.resolve_isa(isa),
         physical_cores=psutil.cpu_count(logical=False),
         logical_cores=os.cpu_count() or 1,
@@ -96,26 +97,9 @@ def machine(isa: str = "auto") -> Machine:
 def kernels_version() -> str:
     """Package version and 12 digits of the hash of everything that decides how a network runs."""
     digest = hashlib.sha256()
-    for path in _engine_files():
+    for path in engine_files():
         digest.update(path.read_bytes())
     return f"{version('prunemap')}+{digest.hexdigest()[:12]}"
-
-
-def _engine_files() -> list[Path]:
-    sources = Path(kernels.__file__).parent.glob("*.py")
-    return [Path(kernels.engine_path()), *sorted(sources)]
-
-
-@cache
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    ids = ", ".join(f"{key} {fields[key]}" for key in ("cpu family", "model", "stepping") if key in fields)
-    name = fields.get("model name", platform.machine())
-    return f"{name} ({ids})" if ids else name
 
 
 def _setting(path: str, words: dict[str, str]) -> str:

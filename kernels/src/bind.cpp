@@ -29,7 +29,7 @@ Shared<T> copied(const Array<T>& array) {
   return std::make_shared<const Buffer<T>>(array.data(), static_cast<std::size_t>(array.size()));
 }
 
-// runs: (n, 5) of offsets, weights, count, filter, size; sets: (n, kSets) or empty.
+// runs: (n, 5) of offsets, weights, count, filter, size; sets: (n * blocks, kSets) or empty.
 FilterData make_filters(const Array<std::int64_t>& runs, const Array<std::int32_t>& offsets,
                         const Array<float>& weights, const Array<float>& bias, const Array<std::int32_t>& rows,
                         std::pair<float, float> clamp, const Array<std::int32_t>& sets) {

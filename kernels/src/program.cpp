@@ -47,16 +47,25 @@ std::size_t buffer_size(std::int64_t count) {
   return static_cast<std::size_t>(count);
 }
 
+// Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
+std::int64_t blocks_of(const FilterData& data) {
+  const auto values = static_cast<std::int64_t>(data.sets->size()), runs = static_cast<std::int64_t>(data.runs.size());
+  require(values == 0 || (runs > 0 && values % (runs * kSets) == 0), "filters: sets must be an (n * blocks, 15) array");
+  return values == 0 ? 0 : values / (runs * kSets);
+}
+
 // Weights of a run whose list is sorted by sets of filters.
 std::int64_t jammed_weights(const FilterData& data, const Run& run) {
   require(run.size <= kMaxJammed, "filters: a run is too large to be sorted by sets");
-  const auto first = static_cast<std::size_t>(&run - data.runs.data()) * kSets;
+  const auto values = static_cast<std::size_t>(blocks_of(data)) * kSets;
+  const auto first = static_cast<std::size_t>(&run - data.runs.data()) * values;
   std::int64_t entries = 0, weights = 0;
-  for (int set = 1; set <= kSets; ++set) {
-    const std::int64_t count = data.sets->at(first + static_cast<std::size_t>(set) - 1);
-    require(count >= 0 && (count == 0 || set < 1 << run.size), "filters: a set holds filters that the run has not");
+  for (std::size_t i = 0; i < values; ++i) {
+    const auto set = static_cast<unsigned>(i % kSets) + 1;
+    const std::int64_t count = data.sets->at(first + i);
+    require(count >= 0 && (count == 0 || set < 1U << run.size), "filters: a set holds filters that the run has not");
     entries += count;
-    weights += count * __builtin_popcount(static_cast<unsigned>(set));
+    weights += count * __builtin_popcount(set);
   }
   require(entries == run.count, "filters: the sets do not make up the run's list");
   return weights;
@@ -118,13 +127,13 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   const auto weights = static_cast<std::int64_t>(data.weights->size());
   const auto slots = static_cast<std::int64_t>(data.rows->size());
   require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
-  require(data.sets->size() == 0 || (slots_per_run == 0 && data.sets->size() == data.runs.size() * kSets),
-          "filters: sets must be an (n, 15) array, and are for the pixel family");
+  const std::int64_t blocks = blocks_of(data);
+  require(blocks == 0 || slots_per_run == 0, "filters: sets are for the pixel family");
   for (const Run& run : data.runs) {
     const std::int64_t size = slots_per_run > 0 ? slots_per_run : run.size;
     require(run.count >= 0 && run.size > 0 && run.size <= size, "filters: bad run");
     require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
-    const std::int64_t stored = data.sets->size() > 0 ? jammed_weights(data, run) : run.count * size;
+    const std::int64_t stored = blocks > 0 ? jammed_weights(data, run) : run.count * size;
     require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");
     require(run.filter >= 0 && run.filter <= slots - size, "filters: a run's slots lie outside");
     for (std::int64_t i = 0; i < run.size; ++i)
@@ -132,7 +141,8 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   }
   for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
   return {keep(data.runs), keep(data.offsets), keep(data.weights), keep(data.bias), keep(data.rows),
-          data.sets->size() > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()), data.low, data.high};
+          blocks > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()),
+          static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
 const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors) {

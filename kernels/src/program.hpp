@@ -20,7 +20,7 @@ struct FilterData {
   Shared<std::int32_t> offsets;
   Shared<float> weights, bias;
   Shared<std::int32_t> rows;
-  Shared<std::int32_t> sets;  // kSets per run, or none
+  Shared<std::int32_t> sets;  // kSets per block, equally many blocks per run, or none
   float low, high;
 };
 

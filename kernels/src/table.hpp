@@ -35,8 +35,8 @@ struct Filters {
   const float* weights;
   const float* bias;         // per filter slot
   const std::int32_t* rows;  // output channel of a filter slot, -1 for a slot that only pads
-  const std::int32_t* sets;  // kSets per run: how many entries each set of its filters reads; null: all read all
-  std::int32_t runs;
+  const std::int32_t* sets;  // kSets per block of a run: how many entries each set of its filters reads; null: all read all
+  std::int32_t runs, blocks;
   float low, high;
 };
 

@@ -16,6 +16,14 @@ Images = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 Runner = Callable[[nn.Module, torch.Tensor, str, Callable[[Task], Candidate]], torch.Tensor]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Plans are kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNEMAP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -45,10 +53,11 @@ def tasks_of() -> Callable[[nn.Module, torch.Tensor], list[Task]]:
         found: list[Task] = []
 
         def note(task: Task) -> Candidate:
+            from prunemap.kernels.rates import nominal_rates
             from prunemap.kernels.tune import promising
 
             found.append(task)
-            return promising(task, "portable")[0]
+            return promising(task, "portable", nominal_rates("portable"))[0]
 
         build(lower(capture(model, images), model.state_dict()), "portable", 1, note)
         return found

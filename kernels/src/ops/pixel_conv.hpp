@@ -94,23 +94,27 @@ template <class T, int G, int V, int S>
   }
 }
 
-// The run's list is sorted by the sets of its filters that read an entry: one loop per set, no zeros are stored
-// (unroll-and-sparse-jam, Wilkinson et al., PLDI 2023).
+// One loop per set of filters; moves on to what follows.
 template <class T, int G, int V, int S>
-[[gnu::always_inline]] inline void jam(const float* in, const std::int32_t* counts, const std::int32_t* offset,
-                                       const float* weight, typename T::Vector (&acc)[G][V]) {
-  const std::int32_t count = counts[S - 1];
-  for (std::int32_t k = 0; k < count; ++k, weight += __builtin_popcount(S))
-    jam_step<T, G, V, S>(in + offset[k], weight, acc);
-  if constexpr (S + 1 < 1 << G) jam<T, G, V, S + 1>(in, counts, offset + count, weight, acc);
+[[gnu::always_inline]] inline void jam(const float* in, const std::int32_t* counts, const std::int32_t*& offset,
+                                       const float*& weight, typename T::Vector (&acc)[G][V]) {
+  for (const std::int32_t* end = offset + counts[S - 1]; offset < end; ++offset, weight += __builtin_popcount(S))
+    jam_step<T, G, V, S>(in + *offset, weight, acc);
+  if constexpr (S + 1 < 1 << G) jam<T, G, V, S + 1>(in, counts, offset, weight, acc);
 }
 
+// A block of input channels after the other, so that all taps of one find it in the first-level cache; the list of a
+// block is sorted by the sets of filters that read an entry, so that no zeros are stored (unroll-and-sparse-jam,
+// Wilkinson et al., PLDI 2023).
 template <class T, int G, int V>
 void jammed_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   typename T::Vector acc[G][V];
   pixel_begin<T, G, V>(c, run, acc);
-  const std::int32_t* counts = c.filters.sets + (&run - c.filters.run) * kSets;
-  jam<T, G, V, 1>(arena + c.in + p, counts, c.filters.offsets + run.offsets, c.filters.weights + run.weights, acc);
+  const std::int32_t* counts = c.filters.sets + (&run - c.filters.run) * c.filters.blocks * kSets;
+  const std::int32_t* offset = c.filters.offsets + run.offsets;
+  const float* weight = c.filters.weights + run.weights;
+  for (std::int32_t b = 0; b < c.filters.blocks; ++b, counts += kSets)
+    jam<T, G, V, 1>(arena + c.in + p, counts, offset, weight, acc);
   pixel_end<T, G, V>(c, run, arena, p, acc);
 }
 
