@@ -25,7 +25,7 @@ class Filters:
         bias: npt.NDArray[np.float32],
         rows: npt.NDArray[np.int32],
         clamp: tuple[float, float],
-        sets: npt.NDArray[np.int32],
+        sets: npt.NDArray[np.int32] = ...,
     ) -> None: ...
 
 class Tile:

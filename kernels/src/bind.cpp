@@ -145,7 +145,7 @@ void bind_types(py::module_& m) {
            py::arg("space"), py::arg("base"), py::arg("stride"), py::arg("before"), py::arg("pitch"), py::arg("shape"));
   py::class_<FilterData>(m, "Filters")
       .def(py::init(&make_filters), py::arg("runs"), py::arg("offsets"), py::arg("weights"), py::arg("bias"),
-           py::arg("rows"), py::arg("clamp"), py::arg("sets"));
+           py::arg("rows"), py::arg("clamp"), py::arg("sets") = Array<std::int32_t>(0));
   py::class_<Tile>(m, "Tile")
       .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns, bool outer) {
              return Tile{lanes, vectors, rows, columns, outer};

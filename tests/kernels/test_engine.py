@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from prunemap.kernels import _engine
@@ -30,6 +31,14 @@ def filters(**changed: Any) -> _engine.Filters:
     return _engine.Filters(**{**given, **changed})
 
 
+def sets(**counts: int) -> npt.NDArray[np.int32]:
+    """Entries by the set that reads them: s1 the first filter, s2 the second, s3 both."""
+    found = np.zeros((1, 15), np.int32)
+    for name, count in counts.items():
+        found[0, int(name[1:]) - 1] = count
+    return found
+
+
 def program() -> _engine.Program:
     return _engine.Program("portable", 1, ARENA, 32, 32)
 
@@ -38,9 +47,10 @@ def tile(**changed: Any) -> _engine.Tile:
     return _engine.Tile(**{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "runs_outer": True, **changed})
 
 
-def test_the_unbroken_step_is_accepted() -> None:
+@pytest.mark.parametrize("jammed", [{}, {"sets": sets(s1=1, s3=2)}, {"sets": np.concatenate([sets(s3=1)] * 3)}])
+def test_the_unbroken_step_is_accepted(jammed: dict[str, Any]) -> None:
     built = program()
-    built.pixel_conv(filters(), tile(), planes(), planes(1024), None, True)
+    built.pixel_conv(filters(**jammed), tile(), planes(), planes(1024), None, True)
     assert built.steps == 1
     built.run(np.zeros(32, np.float32))
 
@@ -81,6 +91,12 @@ def test_the_unbroken_step_is_accepted() -> None:
         {"filters": filters(runs=np.array([[0, 0, 3, 0, 3]], np.int64))},
         {"filters": filters(runs=np.array([[0, -4, 3, 0, 2]], np.int64))},
         {"filters": filters(runs=np.array([[2**63 - 1, 0, 3, 0, 2]], np.int64))},
+        {"filters": filters(sets=sets(s3=2))},
+        {"filters": filters(sets=sets(s1=1, s4=2))},
+        {"filters": filters(sets=sets(s1=-1, s3=4))},
+        {"filters": filters(sets=sets(s3=3), weights=np.ones(5, np.float32))},
+        {"filters": filters(sets=np.zeros(14, np.int32))},
+        {"filters": filters(sets=sets(s3=3), runs=np.zeros((0, 5), np.int64))},
     ],
 )
 def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
@@ -98,7 +114,7 @@ def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
         {"step": (0, 1)},
         {"step": (999, 1)},
         {"tile": tile(vectors=3)},
-        {"tile": tile(rows=3)},
+        {"tile": tile(rows=5)},
         {"tile": tile(columns=0)},
         {"tile": tile(columns=9)},
         {"target": planes(base=4060)},
@@ -108,6 +124,7 @@ def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
         {"target": planes(base=4010), "clear": True},
         {"filters": filters(offsets=np.array([0, 1, 4000], np.int32))},
         {"filters": filters()},
+        {"filters": filters(sets=sets(s3=3))},
     ],
 )
 def test_broken_channel_convolutions(broken: dict[str, Any]) -> None:
