@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,10 +29,11 @@ class EngineRow:
 
     Attributes:
         engine: ``prunemap`` or the peer's name.
-        network: ``dense`` or ``pruned``.
+        network: ``dense``, or which pruned variant.
         measurement: Its latency.
         error: Relative L2 error of its output against torch with the same weights.
         ratio: Its median over that of our dense network: below 1 is faster.
+        peer_ratio: Its median over that of the fastest peer, which runs the dense network; None without peers.
     """
 
     engine: str
@@ -40,6 +41,7 @@ class EngineRow:
     measurement: Measurement
     error: float
     ratio: float
+    peer_ratio: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,24 +58,24 @@ class _Contender:
 
 def bench_network(
     model: nn.Module,
-    pruned: nn.Module,
+    pruned: Mapping[str, nn.Module],
     example: Tensor,
     peers: Sequence[str] = (),
     threads: int = 1,
     isa: str = "auto",
 ) -> list[EngineRow]:  # fmt: skip
-    """Compile both networks, load the dense one into the peers, check every output, time all of them interleaved.
+    """Compile all networks, load the dense one into the peers, check every output, time all of them interleaved.
 
     Args:
         model: The dense network.
-        pruned: The same with zeros, for instance from ``apply_mapping``.
+        pruned: The same with zeros, for instance from ``apply_mapping``, by the name that rows show.
         example: (N, C, H, W) float32 input; shapes are specialised on it.
         peers: Names of peers.
         threads: Threads of every engine.
         isa: Instruction set of our kernels.
 
     Returns:
-        Rows: ours dense, ours pruned, then the peers with the dense network.
+        Rows: ours dense, ours pruned in order, then the peers with the dense network.
 
     Raises:
         PrunemapError: For an unknown or missing peer, or an engine whose output is wrong.
@@ -82,13 +84,15 @@ def bench_network(
     with exclusive_lock(), pinned(threads):
         contenders = [
             _ours("dense", model, example, threads, isa),
-            _ours("pruned", pruned, example, threads, isa),
+            *(_ours(label, variant, example, threads, isa) for label, variant in pruned.items()),
             *(_theirs(name, factory(model, example, threads), model, example) for name, factory in factories.items()),
         ]
         measured = measure_interleaved([contender.subject for contender in contenders])
+    ours = measured[0].median_ms
+    peer = min((found.median_ms for found in measured[1 + len(pruned) :]), default=None)
     return [
-        EngineRow(c.engine, c.network, found, c.error, found.median_ms / measured[0].median_ms)
-        for c, found in zip(contenders, measured, strict=True)
+        EngineRow(c.engine, c.network, m, c.error, m.median_ms / ours, None if peer is None else m.median_ms / peer)
+        for c, m in zip(contenders, measured, strict=True)
     ]
 
 
