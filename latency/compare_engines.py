@@ -20,7 +20,7 @@ from .peers import PEERS, Peer
 from .peers.base import Floats
 
 TOLERANCE = 1e-4
-"""Largest relative L2 error of an engine whose time is worth telling; float32 engines differ by about 1e-6."""
+"""Largest error of an engine whose time is worth telling; float32 engines differ by about 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class EngineRow:
         engine: ``prunemap`` or the peer's name.
         network: ``dense``, or which pruned variant.
         measurement: Its latency.
-        error: Relative L2 error of its output against torch with the same weights.
+        error: L2 error of its output against torch with the same weights, relative to how far the example moves torch's
+            output from where a black image leaves it.
         ratio: Its median over that of our dense network: below 1 is faster.
         peer_ratio: Its median over that of the fastest peer, which runs the dense network; None without peers.
     """
@@ -98,21 +99,30 @@ def bench_network(
 
 def _ours(label: str, model: nn.Module, example: Tensor, threads: int, isa: str) -> _Contender:
     compiled = compile_network(model, example, threads, isa)
-    return _checked("prunemap", label, compiled, np.asarray(compiled(example.numpy())), _reference(model, example))
+    return _checked("prunemap", label, compiled, np.asarray(compiled(example.numpy())), model, example)
 
 
 def _theirs(name: str, peer: Peer, model: nn.Module, example: Tensor) -> _Contender:
     peer.run()
-    return _checked(name, "dense", peer, peer.output(), _reference(model, example))
+    return _checked(name, "dense", peer, peer.output(), model, example)
 
 
-def _reference(model: nn.Module, example: Tensor) -> Floats:
-    with torch.inference_mode():
-        return np.asarray(copy.deepcopy(model).eval()(example).numpy(), dtype=np.float32)
-
-
-def _checked(engine: str, network: str, subject: Timed, result: Floats, wanted: Floats) -> _Contender:
-    error = float(np.linalg.norm(result - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
+def _checked(
+    engine: str, network: str, subject: Timed, result: Floats, model: nn.Module, example: Tensor
+) -> _Contender:  # fmt: skip
+    wanted, black = _outputs(model, example)
+    moved = float(np.linalg.norm(wanted - black))
+    if not moved > TOLERANCE * float(np.linalg.norm(wanted)):
+        raise PrunemapError(f"{network} network: its output does not depend on its input: nothing to check")
+    error = float(np.linalg.norm(result - wanted)) / moved
     if not error <= TOLERANCE:
         raise PrunemapError(f"{engine}, {network} network: its output differs from torch's by {error:.1e} (relative)")
     return _Contender(engine, network, subject, error)
+
+
+def _outputs(model: nn.Module, example: Tensor) -> tuple[Floats, Floats]:
+    """What torch makes of the example, and of zeros."""
+    reference = copy.deepcopy(model).eval()
+    with torch.inference_mode():
+        wanted, black = (reference(image).numpy() for image in (example, torch.zeros_like(example)))
+    return np.asarray(wanted, dtype=np.float32), np.asarray(black, dtype=np.float32)

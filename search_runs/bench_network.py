@@ -41,6 +41,7 @@ def load(args: Namespace) -> Subject:
     shape = args.shape or default_input_shape(args.network, **args.options)
     model = build_network(args.network, **args.options).eval()
     example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    _settle(model, shape)
     return Subject(model, example, capture(model, example), f"{args.network} {'x'.join(map(str, shape))}")
 
 
@@ -66,8 +67,24 @@ def prune(subject: Subject, args: Namespace) -> list[Variant]:
 
 
 def _pruned(subject: Subject, choice: Choice, layers: tuple[str, ...]) -> Variant:
-    mapping = Mapping(dict.fromkeys(layers, choice))
-    return Variant(choice, layers, apply_mapping(subject.model, mapping, subject.structure))
+    model = apply_mapping(subject.model, Mapping(dict.fromkeys(layers, choice)), subject.structure)
+    with torch.no_grad():
+        for name in layers:
+            before, weight = (m.get_parameter(f"{name}.weight") for m in (subject.model, model))
+            weight.mul_(before.norm() / weight.norm())
+    _settle(model, subject.structure.input_shape)
+    return Variant(choice, layers, model)
+
+
+def _settle(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Batch norms take over what random images give: in deep random networks no signal would be left to compare."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(2, *shape, generator=torch.Generator().manual_seed(1)))
+    model.eval()
 
 
 def _fitting(subject: Subject, choice: Choice) -> tuple[str, ...]:

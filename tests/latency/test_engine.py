@@ -77,6 +77,14 @@ def test_a_wrong_output_is_not_timed(network: Network, monkeypatch: pytest.Monke
         bench_network(model, {}, EXAMPLE)
 
 
+def test_an_output_that_proves_nothing_is_refused(network: Network) -> None:
+    model = synthesise(network)
+    with torch.no_grad():
+        model.get_parameter("head.weight").zero_()
+    with pytest.raises(PrunemapError, match="does not depend on its input"):
+        bench_network(model, {}, EXAMPLE)
+
+
 def test_a_missing_peer_says_how_to_get_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(PrunemapError, match=r"pip install 'prunemap\[peers\]'"):
