@@ -42,7 +42,8 @@ lint: $(STAMP)
 	MYPYPATH=build/ns $(BIN)/mypy -p prunemap
 
 bench: $(STAMP)
-	$(BIN)/prunemap bench network --network resnet18 --scheme simd:8 --rate 4 --peers onnxruntime
+	$(BIN)/prunemap bench roof
+	$(BIN)/python benchmarks/kernel_targets.py
 	$(BIN)/prunemap bench signal digits
 	$(BIN)/prunemap bench signal shapes
 

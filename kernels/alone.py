@@ -59,7 +59,7 @@ class Alone:
         """Seconds of one run with each of these copies of the weights, one after the other; the copies start over."""
         steps = [self._copies[copy % len(self._copies)] for copy in copies]
         taken = self._program.time_steps(self._image, 1, [index for each in steps for index in each])
-        return taken.reshape(len(steps), -1).sum(axis=1)
+        return np.asarray(taken.reshape(len(steps), -1).sum(axis=1))
 
 
 def _input(source: Geometry, start: int) -> tuple[_engine.Planes, _engine.Planes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from .peers import PEERS, Peer
 from .peers.base import Floats
 
 TOLERANCE = 1e-4
-"""Largest relative L2 error of an engine whose time is worth telling; float32 engines differ by about 1e-6."""
+"""Largest error of an engine whose time is worth telling; float32 engines differ by about 1e-6."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,12 @@ class EngineRow:
 
     Attributes:
         engine: ``prunemap`` or the peer's name.
-        network: ``dense`` or ``pruned``.
+        network: ``dense``, or which pruned variant.
         measurement: Its latency.
-        error: Relative L2 error of its output against torch with the same weights.
+        error: L2 error of its output against torch with the same weights, relative to how far the example moves torch's
+            output from where a black image leaves it.
         ratio: Its median over that of our dense network: below 1 is faster.
+        peer_ratio: Its median over that of the fastest peer, which runs the dense network; None without peers.
     """
 
     engine: str
@@ -40,6 +42,7 @@ class EngineRow:
     measurement: Measurement
     error: float
     ratio: float
+    peer_ratio: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,24 +59,24 @@ class _Contender:
 
 def bench_network(
     model: nn.Module,
-    pruned: nn.Module,
+    pruned: Mapping[str, nn.Module],
     example: Tensor,
     peers: Sequence[str] = (),
     threads: int = 1,
     isa: str = "auto",
 ) -> list[EngineRow]:  # fmt: skip
-    """Compile both networks, load the dense one into the peers, check every output, time all of them interleaved.
+    """Compile all networks, load the dense one into the peers, check every output, time all of them interleaved.
 
     Args:
         model: The dense network.
-        pruned: The same with zeros, for instance from ``apply_mapping``.
+        pruned: The same with zeros, for instance from ``apply_mapping``, by the name that rows show.
         example: (N, C, H, W) float32 input; shapes are specialised on it.
         peers: Names of peers.
         threads: Threads of every engine.
         isa: Instruction set of our kernels.
 
     Returns:
-        Rows: ours dense, ours pruned, then the peers with the dense network.
+        Rows: ours dense, ours pruned in order, then the peers with the dense network.
 
     Raises:
         PrunemapError: For an unknown or missing peer, or an engine whose output is wrong.
@@ -82,33 +85,44 @@ def bench_network(
     with exclusive_lock(), pinned(threads):
         contenders = [
             _ours("dense", model, example, threads, isa),
-            _ours("pruned", pruned, example, threads, isa),
+            *(_ours(label, variant, example, threads, isa) for label, variant in pruned.items()),
             *(_theirs(name, factory(model, example, threads), model, example) for name, factory in factories.items()),
         ]
         measured = measure_interleaved([contender.subject for contender in contenders])
+    ours = measured[0].median_ms
+    peer = min((found.median_ms for found in measured[1 + len(pruned) :]), default=None)
     return [
-        EngineRow(c.engine, c.network, found, c.error, found.median_ms / measured[0].median_ms)
-        for c, found in zip(contenders, measured, strict=True)
+        EngineRow(c.engine, c.network, m, c.error, m.median_ms / ours, None if peer is None else m.median_ms / peer)
+        for c, m in zip(contenders, measured, strict=True)
     ]
 
 
 def _ours(label: str, model: nn.Module, example: Tensor, threads: int, isa: str) -> _Contender:
     compiled = compile_network(model, example, threads, isa)
-    return _checked("prunemap", label, compiled, np.asarray(compiled(example.numpy())), _reference(model, example))
+    return _checked("prunemap", label, compiled, np.asarray(compiled(example.numpy())), model, example)
 
 
 def _theirs(name: str, peer: Peer, model: nn.Module, example: Tensor) -> _Contender:
     peer.run()
-    return _checked(name, "dense", peer, peer.output(), _reference(model, example))
+    return _checked(name, "dense", peer, peer.output(), model, example)
 
 
-def _reference(model: nn.Module, example: Tensor) -> Floats:
-    with torch.inference_mode():
-        return np.asarray(copy.deepcopy(model).eval()(example).numpy(), dtype=np.float32)
-
-
-def _checked(engine: str, network: str, subject: Timed, result: Floats, wanted: Floats) -> _Contender:
-    error = float(np.linalg.norm(result - wanted) / max(float(np.linalg.norm(wanted)), 1e-30))
+def _checked(
+    engine: str, network: str, subject: Timed, result: Floats, model: nn.Module, example: Tensor
+) -> _Contender:  # fmt: skip
+    wanted, black = _outputs(model, example)
+    moved = float(np.linalg.norm(wanted - black))
+    if not moved > TOLERANCE * float(np.linalg.norm(wanted)):
+        raise PrunemapError(f"{network} network: its output does not depend on its input: nothing to check")
+    error = float(np.linalg.norm(result - wanted)) / moved
     if not error <= TOLERANCE:
         raise PrunemapError(f"{engine}, {network} network: its output differs from torch's by {error:.1e} (relative)")
     return _Contender(engine, network, subject, error)
+
+
+def _outputs(model: nn.Module, example: Tensor) -> tuple[Floats, Floats]:
+    """What torch makes of the example, and of zeros."""
+    reference = copy.deepcopy(model).eval()
+    with torch.inference_mode():
+        wanted, black = (reference(image).numpy() for image in (example, torch.zeros_like(example)))
+    return np.asarray(wanted, dtype=np.float32), np.asarray(black, dtype=np.float32)

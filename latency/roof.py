@@ -122,7 +122,7 @@ def _bytes(text: str) -> int:
 
 def sweep_bytes() -> int:
     """Bytes of a stream that leaves nothing else in the caches."""
-    return min(4 * cache_sizes()["L3"], _LARGEST)
+    return min(2 * cache_sizes()["L3"], _LARGEST)
 
 
 class RoofLoops:

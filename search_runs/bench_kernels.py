@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 
 from ..latency import KernelRow, bench_kernels, machine, measure_roof, shares, time_shares
 from ..latency.bench_kernels import WAYS
-from ..pruning import Choice, Mapping, Network, apply_mapping
+from ..pruning import Choice, Network
 from ..pruning.errors import PrunemapError
-from .bench_network import load, prune
-from .progress import notice, progress_bar
+from ..pruning.mapping import DENSE
+from .bench_network import Variant, load, prune
+from .progress import progress_bar
 from .tables import Column, Row, number, percent, remark, show, text
 
 _SHORTER = {"pixels ": "", "channels ": "", "runs>tiles": "r>t", "tiles>runs": "t>r", "reordered": "re"}
@@ -45,26 +46,34 @@ _COLUMNS = (
 
 
 def kernels(args: Namespace) -> int:
-    """Prune every convolution but the first that the scheme fits, and time the layers one by one and in place."""
+    """Prune every convolution but the first that a scheme fits, and time the layers one by one and in place."""
     subject = load(args)
-    choice = Choice(args.scheme, args.rate)
-    mapping = prune(subject.structure, choice)
-    pruned = apply_mapping(subject.model, mapping, subject.structure)
-    notice(f"{subject.title}: {len(mapping)} layers {choice}, random weights")
     wanted = _matching(subject.structure, args.layers)
-    with progress_bar() as report:
-        found = bench_kernels(subject.model, pruned, subject.example, wanted, args.threads, args.isa, report)
-    rows: list[Row] = [_row(row, mapping) for row in found]
-    selected = [row for row in found if row.layers[0] in mapping]
-    if selected:
-        rows += [_mean("geometric mean", selected, shares), _mean("all, by time", selected, time_shares)]
-    show(rows, _COLUMNS, args.format, _title(args, found))
+    told: list[Row] = []
+    for variant in prune(subject, args):
+        with progress_bar() as report:
+            found = bench_kernels(subject.model, variant.model, subject.example, wanted, args.threads, args.isa, report)
+        rows = _rows(found, variant)
+        told += rows
+        if args.format == "table":
+            show(rows, _COLUMNS, title=_title(subject.title, variant.choice, args, found))
     if args.format == "table":
         remark(_REMARK)
+    else:
+        show(told, _COLUMNS, args.format)
     return 0
 
 
-_REMARK = """kept: % of the layer's weights. us, GF/s, place: within whole runs. GF/s counts multiplications by kept weights only.
+def _rows(found: Sequence[KernelRow], variant: Variant) -> list[Row]:
+    """All layers, then the means over those that were pruned (with ``dense``: that every scheme would prune)."""
+    counted = [row for row in found if row.layers[0] in variant.layers]
+    rows = [_row(row, variant.choice if row in counted else DENSE) for row in found]
+    if counted:
+        rows += [_mean("geometric mean", counted, shares), _mean("all, by time", counted, time_shares)]
+    return [{"variant": str(variant.choice), **row} for row in rows]
+
+
+_REMARK = """kept: % of the layer's weights. us, GF/s: within whole runs, counting multiplications by kept weights.
 hot, cold, place: % of the roof with all hot, with weights cold and input hot, and within whole runs.
 bound: % of the layer's own bound (multiply-adds at the roof, or bytes at their cache level's bandwidth), all hot.
 dense: time over that of our own dense layer, both within whole runs.
@@ -79,7 +88,7 @@ def _matching(structure: Network, pattern: str) -> set[str]:
     return found
 
 
-def _row(row: KernelRow, mapping: Mapping) -> Row:
+def _row(row: KernelRow, choice: Choice) -> Row:
     name = row.layers[0] + (f" x{len(row.layers)}" if len(row.layers) > 1 else "")
     filters, inputs, height, width = row.shape
     stride = f"/{row.stride[0]}" if row.stride != (1, 1) else ""
@@ -87,7 +96,7 @@ def _row(row: KernelRow, mapping: Mapping) -> Row:
     return {
         "layer": name,
         "what": told,
-        "choice": str(mapping[row.layers[0]]),
+        "choice": str(choice),
         **row.to_dict(),
         **{f"{way}_gflops": row.gflops(way) for way in WAYS},
     }
@@ -99,8 +108,9 @@ def _mean(name: str, rows: Sequence[KernelRow], mean: Callable[[Sequence[KernelR
     return {"layer": name, "layers": [layer for row in rows for layer in row.layers], **values, **gflops}
 
 
-def _title(args: Namespace, rows: Sequence[KernelRow]) -> str:
-    return f"roof {rows[0].roof_gflops:.1f} GFLOP/s, {args.threads} thread(s)\n{machine(args.isa).fingerprint()}"
+def _title(subject: str, choice: Choice, args: Namespace, rows: Sequence[KernelRow]) -> str:
+    roof = f"roof {rows[0].roof_gflops:.1f} GFLOP/s, {args.threads} thread(s)"
+    return f"{subject}, {choice}, {roof}\n{machine(args.isa).fingerprint()}"
 
 
 _LOOPS = {

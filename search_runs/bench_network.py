@@ -21,6 +21,7 @@ _COLUMNS = (
     milliseconds("median_ms", "median ms", "mad_ms"),
     milliseconds("p90_ms", "p90 ms"),
     number("of_dense", "of our dense", ".3f"),
+    number("of_peer", "of fastest peer", ".3f"),
     number("error", "error vs torch", ".1e"),
 )
 
@@ -40,33 +41,69 @@ def load(args: Namespace) -> Subject:
     shape = args.shape or default_input_shape(args.network, **args.options)
     model = build_network(args.network, **args.options).eval()
     example = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    _settle(model, shape)
     return Subject(model, example, capture(model, example), f"{args.network} {'x'.join(map(str, shape))}")
 
 
-def prune(structure: Network, choice: Choice) -> Mapping:
-    """The choice for every convolution but the first; depthwise, linear and layers that it does not fit stay dense.
+@dataclass(frozen=True)
+class Variant:
+    """The network pruned: how, in which layers, and the module."""
+
+    choice: Choice
+    layers: tuple[str, ...]
+    model: nn.Module
+
+
+def prune(subject: Subject, args: Namespace) -> list[Variant]:
+    """The network pruned by every scheme and rate that the command names: every convolution but the first.
+
+    Depthwise layers, linear layers and convolutions that the scheme does not fit stay dense.
 
     Raises:
-        PrunemapError: When it fits no convolution, with the first's reason.
+        PrunemapError: When a scheme fits no convolution, with the first's reason.
     """
-    convolutions = [layer for layer in structure.layers if layer.kind == "conv"][1:]
-    reasons = {layer.name: reason for layer in convolutions if (reason := misfit(layer, choice))}
-    if convolutions and len(reasons) == len(convolutions):
+    choices = dict.fromkeys(Choice(scheme, rate) for scheme in args.scheme for rate in args.rate)
+    return [_pruned(subject, choice, _fitting(subject, choice)) for choice in choices]
+
+
+def _pruned(subject: Subject, choice: Choice, layers: tuple[str, ...]) -> Variant:
+    model = apply_mapping(subject.model, Mapping(dict.fromkeys(layers, choice)), subject.structure)
+    with torch.no_grad():
+        for name in layers:
+            before, weight = (m.get_parameter(f"{name}.weight") for m in (subject.model, model))
+            weight.mul_(before.norm() / weight.norm())
+    _settle(model, subject.structure.input_shape)
+    return Variant(choice, layers, model)
+
+
+def _settle(model: nn.Module, shape: tuple[int, ...]) -> None:
+    """Batch norms take over what random images give: in deep random networks no signal would be left to compare."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(torch.randn(2, *shape, generator=torch.Generator().manual_seed(1)))
+    model.eval()
+
+
+def _fitting(subject: Subject, choice: Choice) -> tuple[str, ...]:
+    convolutions = [layer for layer in subject.structure.layers if layer.kind == "conv"][1:]
+    reasons = {layer.name: misfit(layer, choice) for layer in convolutions}
+    layers = tuple(name for name, reason in reasons.items() if reason is None)
+    if reasons and not layers:
         name, reason = next(iter(reasons.items()))
         raise PrunemapError(f"layer {name!r}: {choice} does not fit: {reason}")
-    if reasons:
-        notice(f"{choice} does not fit {len(reasons)} of {len(convolutions)} convolutions, which stay dense")
-    return Mapping({layer.name: choice for layer in convolutions if layer.name not in reasons})
+    dense = f"; it does not fit {len(reasons) - len(layers)} others" if len(reasons) > len(layers) else ""
+    notice(f"{subject.title}: {len(layers)} convolutions {choice}, random weights{dense}")
+    return layers
 
 
 def network(args: Namespace) -> int:
-    """Prune every convolution but the first, by magnitude, and time everything interleaved in one run."""
+    """Prune every convolution but the first, by magnitude, in every way asked for; time all interleaved in one run."""
     subject = load(args)
-    choice = Choice(args.scheme, args.rate)
-    mapping = prune(subject.structure, choice)
-    pruned = apply_mapping(subject.model, mapping, subject.structure)
-    notice(f"{subject.title}: {len(mapping)} layers {choice}, random weights")
-    found = bench_network(subject.model, pruned, subject.example, args.peers, args.threads, args.isa)
+    variants = {str(variant.choice): variant.model for variant in prune(subject, args)}
+    found = bench_network(subject.model, variants, subject.example, args.peers, args.threads, args.isa)
     rows: list[Row] = [
         {
             "engine": row.engine,
@@ -76,6 +113,7 @@ def network(args: Namespace) -> int:
             "p90_ms": row.measurement.p90_ms,
             "unstable": row.measurement.unstable,
             "of_dense": row.ratio,
+            "of_peer": row.peer_ratio,
             "error": row.error,
         }
         for row in found

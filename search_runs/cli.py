@@ -190,8 +190,10 @@ def _network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", required=True, help="registered name, or package.module:function")
     parser.add_argument("--options", type=_pairs, default={}, metavar="A=1,B=2", help="options of the network")
     parser.add_argument("--shape", type=_shape, metavar="CxHxW", help="input, where the network has no default")
-    parser.add_argument("--scheme", default="simd:8", help="scheme of every convolution but the first")
-    parser.add_argument("--rate", type=float, default=4.0, help="its rate")
+    parser.add_argument(
+        "--scheme", type=_names, default=("simd:8",), metavar="A,B", help="schemes of every convolution but the first"
+    )
+    parser.add_argument("--rate", type=_rates, default=(4.0,), metavar="4,10", help="their rates")
 
 
 def _engine(parser: argparse.ArgumentParser) -> None:
@@ -234,6 +236,10 @@ def _count(text: str) -> int:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return _expected("0,1,2", text, lambda: tuple(int(part) for part in text.split(",")))
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return _expected("4,10", text, lambda: tuple(float(part) for part in text.split(",")))
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -55,13 +55,15 @@ def test_peers_compute_what_torch_does(network: Network, name: str) -> None:
 def test_engines_are_compared_in_one_table(network: Network) -> None:
     model = synthesise(network)
     pruned = apply_mapping(model, Mapping({"conv1": Choice("simd:8", 4.0)}), network)
-    rows = bench_network(model, pruned, EXAMPLE, ["torch"])
+    rows = bench_network(model, {"one": pruned, "same": model}, EXAMPLE, ["torch"])
     assert [(row.engine, row.network) for row in rows] == [
         ("prunemap", "dense"),
-        ("prunemap", "pruned"),
+        ("prunemap", "one"),
+        ("prunemap", "same"),
         ("torch", "dense"),
     ]
-    assert rows[0].ratio == 1.0
+    assert (rows[0].ratio, rows[3].peer_ratio) == (1.0, 1.0)
+    assert rows[1].ratio * rows[0].peer_ratio == pytest.approx(rows[1].peer_ratio)
     assert all(row.error < 1e-5 for row in rows)
 
 
@@ -72,7 +74,15 @@ def test_a_wrong_output_is_not_timed(network: Network, monkeypatch: pytest.Monke
     monkeypatch.setattr(compare_engines, "compile_network", other_network)
     model = synthesise(network)
     with pytest.raises(PrunemapError, match="prunemap, dense network: its output differs"):
-        bench_network(model, model, EXAMPLE)
+        bench_network(model, {}, EXAMPLE)
+
+
+def test_an_output_that_proves_nothing_is_refused(network: Network) -> None:
+    model = synthesise(network)
+    with torch.no_grad():
+        model.get_parameter("head.weight").zero_()
+    with pytest.raises(PrunemapError, match="does not depend on its input"):
+        bench_network(model, {}, EXAMPLE)
 
 
 def test_a_missing_peer_says_how_to_get_it(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,4 +94,4 @@ def test_a_missing_peer_says_how_to_get_it(network: Network, monkeypatch: pytest
 def test_an_unknown_peer_is_refused(network: Network) -> None:
     model = synthesise(network)
     with pytest.raises(PrunemapError, match="did you mean onnxruntime"):
-        bench_network(model, model, EXAMPLE, ["onnxruntim"])
+        bench_network(model, {}, EXAMPLE, ["onnxruntim"])

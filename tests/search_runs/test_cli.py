@@ -13,6 +13,7 @@ import pytest
 
 from prunemap.envs import build_network
 from prunemap.envs.weights import save_weights
+from prunemap.kernels import isas
 from prunemap.search_runs import cli
 from prunemap.search_runs.listings import KINDS
 
@@ -121,8 +122,11 @@ def test_weights_that_do_not_fit(command: Command, changed: Changed, tmp_path: P
         (["--options", "widht=3"], "did you mean width?"),
     ],
 )
-def test_bad_input_of_bench_network(command: Command, words: list[str], told: str) -> None:
-    status, _, errors = command("bench", "network", "--network", "resnet8", *words)
+@pytest.mark.parametrize("what", ["network", "kernels"])
+def test_bad_input_of_benchmarks(command: Command, what: str, words: list[str], told: str) -> None:
+    if what == "kernels" and "--peers" in words:
+        words, told = ["--layers", "conv9*"], "--layers conv9*: no layer matches"
+    status, _, errors = command("bench", what, "--network", "resnet8", *words)
     assert status == 2
     assert told in one_line(errors)
 
@@ -140,6 +144,7 @@ def test_bad_input_of_bench_network(command: Command, words: list[str], told: st
         (["bench", "network", "--network", "lenet5", "--shape", "3x3"], "argument --shape: expected CxHxW"),
         (["bench", "network", "--network", "lenet5", "--shape", "axb"], "argument --shape: expected CxHxW"),
         (["bench", "network", "--network", "lenet5", "--shape", "3x0x3"], "argument --shape: expected CxHxW"),
+        (["bench", "kernels", "--network", "lenet5", "--rate", "4,x"], "argument --rate: expected 4,10, got '4,x'"),
         (["bench", "network", "--network", "lenet5", "--threads", "0"], "argument --threads: expected a number >= 1"),
         (["bench", "network", "--network", "lenet5", "--threads", "-1"], "argument --threads: expected a number >= 1"),
     ],
@@ -220,15 +225,53 @@ def test_profile_is_built_shown_and_written(command: Command, tiny: Path, tmp_pa
     assert "--set" in one_line(command("profile", file, "--set", "seed=1")[2])
 
 
+BENCHED = ("--network", "resnet8", "--options", "width=4", "--scheme", "simd:4", "--rate", "2")
+
+
 def test_bench_network(command: Command) -> None:
-    words = ("bench", "network", "--network", "resnet8", "--options", "width=4", "--scheme", "simd:4", "--rate", "2")
+    status, output, errors = command("bench", "network", *BENCHED, "--rate", "2,8", "--format", "json")
+    assert status == 0, errors
+    rows = json.loads(output)
+    assert [row["network"] for row in rows] == ["dense", "simd:4@2", "simd:4@8"]
+    assert rows[0]["of_dense"] == 1.0
+    assert all(row["of_dense"] > 0.0 and row["of_peer"] is None for row in rows)
+    assert max(row["error"] for row in rows) < 1e-5
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_bench_kernels(command: Command, isa: str) -> None:
+    words = ("bench", "kernels", *BENCHED, "--isa", isa)
     status, output, errors = command(*words, "--format", "json")
     assert status == 0, errors
-    dense, pruned = json.loads(output)
-    assert (dense["network"], pruned["network"]) == ("dense", "pruned")
-    assert dense["of_dense"] == 1.0
-    assert pruned["of_dense"] > 0.0
-    assert max(dense["error"], pruned["error"]) < 1e-5
+    rows = json.loads(output)
+    assert [row["layer"] for row in rows[-2:]] == ["geometric mean", "all, by time"]
+    layers = {name: row for row in rows[:-2] for name in row["layers"]}
+    assert layers["conv1"]["choice"] == layers["fc"]["choice"] == "dense"
+    assert {row["choice"] for name, row in layers.items() if "conv" in name and name != "conv1"} == {"simd:4@2"}
+    assert len(rows[-1]["layers"]) == len(layers) - 2
+    for row in rows:
+        assert all(
+            row[f"{way}_{what}"] > 0.0 for way in ("hot", "cold", "in_place") for what in ("of_roof", "of_dense")
+        )
+
+
+def test_bench_kernels_fits_a_terminal(command: Command) -> None:
+    status, output, errors = command("bench", "kernels", *BENCHED, "--layers", "layer2*", "--scheme", "dense")
+    assert status == 0, errors
+    assert "layer2.0.conv1" in output
+    assert "geometric mean" in output
+    assert "layer1" not in output
+    assert max(map(len, map(str.rstrip, output.splitlines()))) <= 120
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_bench_roof(command: Command, isa: str) -> None:
+    status, output, errors = command("bench", "roof", "--isa", isa, "--format", "json")
+    assert status == 0, errors
+    rows = json.loads(output)
+    assert {row["loop"] for row in rows} == {"registers", "aligned", "misaligned", "broadcast", "read"}
+    assert {row["threads"] for row in rows if row["loop"] == "registers"} == {1, 2}
+    assert all(row["value"] > 0.0 for row in rows)
 
 
 def test_doctor(command: Command) -> None:
