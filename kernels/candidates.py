@@ -135,7 +135,7 @@ class Task:
         """Bytes of a plane between the first and the last tap."""
         c = self.convolution
         rows, columns = ((c.weight.shape[2 + axis] - 1) * c.dilation[axis] for axis in (0, 1))
-        return 4 * (rows * self.source.pitch + columns) // (c.stride[0] * c.stride[1])
+        return int(4 * (rows * self.source.pitch + columns) // (c.stride[0] * c.stride[1]))
 
     @cached_property
     def _similar(self) -> Ints:
