@@ -20,6 +20,8 @@ struct Avx2 {
   // A NaN in b comes out: the instruction returns its second operand then.
   static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
   static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
+  // A NaN in either comes out.
+  static Vector max_nan(Vector a, Vector b) { return _mm256_blendv_ps(max(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
   // The even and the odd ones of 2 * lanes floats.
   static void split(const float* p, Vector& even, Vector& odd) {
     const Vector a = load(p), b = load(p + lanes);

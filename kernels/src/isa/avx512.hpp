@@ -19,6 +19,8 @@ struct Avx512Half {
   static Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c); }
   static Vector max(Vector a, Vector b) { return _mm256_max_ps(a, b); }
   static Vector min(Vector a, Vector b) { return _mm256_min_ps(a, b); }
+  // A NaN in either comes out.
+  static Vector max_nan(Vector a, Vector b) { return _mm256_blendv_ps(max(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
   static void split(const float* p, Vector& even, Vector& odd) {
     const Vector a = load(p), b = load(p + lanes);
     even = in_order(_mm256_shuffle_ps(a, b, 0x88));
@@ -70,6 +72,10 @@ struct Avx512 {
   // plain instructions; gcc 12 warns of an uninitialised variable in its own header for the plain intrinsics.
   static Vector max(Vector a, Vector b) { return _mm512_maskz_max_ps(0xFFFF, a, b); }
   static Vector min(Vector a, Vector b) { return _mm512_maskz_min_ps(0xFFFF, a, b); }
+  // A NaN in either comes out.
+  static Vector max_nan(Vector a, Vector b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), max(a, b), a);
+  }
   // The even and the odd ones of 2 * lanes floats.
   static void split(const float* p, Vector& even, Vector& odd) {
     const Vector a = load(p), b = load(p + lanes);

@@ -24,6 +24,8 @@ struct Portable {
   // A NaN in b comes out, as on x86.
   static Vector max(Vector a, Vector b) { return a > b ? a : b; }
   static Vector min(Vector a, Vector b) { return a < b ? a : b; }
+  // A NaN in either comes out.
+  static Vector max_nan(Vector a, Vector b) { return a > b ? a : a == a ? b : a; }
   // The even and the odd ones of 2 * lanes floats.
   static void split(const float* p, Vector& even, Vector& odd) {
     const Vector a = load(p), b = load(p + lanes);

@@ -25,7 +25,7 @@ void pool_tap(const float* from, float* to, Window w, std::int64_t step) {
   for (std::int64_t x = w.begin; x < w.end; ++x) {
     const float value = from[x * (Step > 0 ? Step : step)];
     if (Max) {
-      to[x] = to[x] > value ? to[x] : value;  // a NaN comes out
+      to[x] = to[x] > value || to[x] != to[x] ? to[x] : value;  // a NaN comes out
     } else {
       to[x] += value;
     }
@@ -85,6 +85,61 @@ float plane_mean(const Pool& p, const float* from) {
   return part[0] / static_cast<float>(p.from.height * p.from.width);
 }
 
+constexpr int kMaxLine = 1024, kMaxPad = 16;  // floats of a row, and beside it, that the fast path has room for
+
+// Maxima of the rows of a window, column by column, with what stands for padding on both sides.
+template <class T>
+void max_rows(const Pool& p, const float* from, float* line, std::int64_t y) {
+  const std::int64_t top = y * p.step_y - p.pad_y, bottom = top + p.kernel_y, width = p.from.width;
+  const std::int64_t begin = top > 0 ? top : 0, end = bottom < p.from.height ? bottom : p.from.height;
+  for (int i = 0; i < kMaxPad; ++i) line[i - kMaxPad] = line[width + i] = -__builtin_inff();
+  std::int64_t x = 0;
+  for (; x + T::lanes <= width; x += T::lanes) {
+    typename T::Vector most = T::set1(-__builtin_inff());
+    for (std::int64_t row = begin; row < end; ++row) most = T::max_nan(most, T::load(from + row * p.from.pitch + x));
+    T::store(line + x, most);
+  }
+  for (; x < width; ++x) {
+    float most = -__builtin_inff();
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float value = from[row * p.from.pitch + x];
+      most = most > value || most != most ? most : value;
+    }
+    line[x] = most;
+  }
+}
+
+// Every second column, from the maxima of the rows. Whole vectors as long as they fit into the row.
+template <class T>
+void max_halves(const Pool& p, const float* line, float* to) {
+  const float* first = line - p.pad_x;
+  std::int64_t x = 0;
+  for (; x + T::lanes <= p.to.width; x += T::lanes) {
+    typename T::Vector most = T::set1(-__builtin_inff());
+    for (std::int64_t s = 0; s < p.kernel_x; ++s) {
+      typename T::Vector even, odd;
+      T::split(first + 2 * x + s, even, odd);
+      most = T::max_nan(most, even);
+    }
+    T::store(to + x, most);
+  }
+  for (; x < p.to.width; ++x) {
+    float most = -__builtin_inff();
+    for (std::int64_t s = 0; s < p.kernel_x; ++s) {
+      const float value = first[2 * x + s];
+      most = most > value || most != most ? most : value;
+    }
+    to[x] = most;
+  }
+}
+
+// Whether windows move by two columns, reach no further than kMaxPad beyond the row, and the row is not too long.
+inline bool halves(const Pool& p) {
+  const std::int64_t reach = 2 * (std::int64_t{p.to.width} - 1) - p.pad_x + p.kernel_x;
+  return p.kind == PoolKind::max && p.step_x == 2 && p.pad_x <= kMaxPad && p.from.width <= kMaxLine &&
+         reach <= p.from.width + kMaxPad;
+}
+
 // Units: channels.
 template <class T>
 void pool(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
@@ -98,6 +153,12 @@ void pool(const void* parameters, const Frame& frame, std::int64_t begin, std::i
     }
     for (std::int64_t y = 0; y < p.to.height; ++y) {
       float* line = to + y * p.to.pitch;
+      if (halves(p)) {
+        alignas(64) float rows[kMaxLine + 2 * kMaxPad + 2 * T::lanes];
+        max_rows<T>(p, from, rows + kMaxPad, y);
+        max_halves<T>(p, rows + kMaxPad, line);
+        continue;
+      }
       pool_row(p, from, line, y);
       if (p.kind == PoolKind::average) divide_row(p, line, y);
     }
