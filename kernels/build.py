@@ -85,7 +85,8 @@ class _Builder:
         self._isa = isa
         self._threads = threads
         self._layout: Layout = plan_layout(lowered)
-        for name, geometry in (*self._layout.values.items(), *((s.name, s.planes) for s in self._layout.staged.values())):
+        staged = {s.name: s.planes for s in self._layout.staged.values()}
+        for name, geometry in {**self._layout.values, **staged}.items():
             _check_size(geometry.size, MAX_FLOATS // 5, name)
         self._tasks = {o.name: self._task(o) for o in lowered.operations if o.convolution is not None}
         self._chosen = {name: choose(task) for name, task in self._tasks.items()}

@@ -193,7 +193,7 @@ def _check_window(operation: Operation, shape: tuple[int, int, int]) -> None:
     if max(stride) > MAX_STRIDE or any(k > max(MAX_POOL, n) for k, n in zip(kernel, shape[1:], strict=True)):
         name = operation.layer or operation.name
         raise PrunemapError(
-            f"{name}: stride {stride}, pooling window {kernel}: strides may be at most {MAX_STRIDE} and windows as large "
+            f"{name}: stride {stride}, pooling window {kernel}: strides may be at most {MAX_STRIDE}, windows as large "
             f"as the input or {MAX_POOL}"
         )
 

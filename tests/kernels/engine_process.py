@@ -1,9 +1,9 @@
 """The engine in a process of its own, for the tests: on an emulated CPU, or built with sanitisers.
 
-A pytest plugin: ``pytest -p engine_process --engine "qemu-aarch64 build/neon/kernels/engine_process" tests/kernels`` (with
-this folder on PYTHONPATH) runs the same tests, planner and oracles as ever; only ``_engine.Program`` and what tells about
-ISAs are replaced by messages to that process (engine_process.cpp). Whatever kills the process fails the test with its
-last words.
+A pytest plugin: ``pytest -p engine_process --engine "qemu-aarch64 build/neon/kernels/engine_process" tests/kernels``,
+with this folder on PYTHONPATH, runs the same tests, planner and oracles as ever; only ``_engine.Program`` and what tells
+about ISAs are replaced by messages to that process (engine_process.cpp). Whatever kills the process fails the test with
+its last words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ import pytest
 from prunemap.kernels import _engine
 
 ERRORS = {error.__name__: error for error in (AssertionError, IndexError, MemoryError, ValueError)}
+NO_SETS = np.zeros(0, np.int32)
 SIZES, VECTORS = (1, 2, 4, 8, 16), (1, 2, 4)
 
 
@@ -57,7 +58,7 @@ class Process:
 
     def _ask(self, message: Sequence[object]) -> list[str]:
         if self._process is None:
-            self._errors = tempfile.TemporaryFile()
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
             pipe = subprocess.PIPE
             self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, stderr=self._errors)
         assert self._process.stdin is not None
@@ -129,7 +130,7 @@ class Planes(Part):
 
 class Filters(Part):
     def __init__(
-        self, runs: Any, offsets: Any, weights: Any, bias: Any, rows: Any, clamp: tuple[float, float], sets: Any
+        self, runs: Any, offsets: Any, weights: Any, bias: Any, rows: Any, clamp: Any, sets: Any = NO_SETS
     ) -> None:
         REAL["Filters"](runs, offsets, weights, bias, rows, clamp, sets)
         low, high = map(float, clamp)
@@ -146,55 +147,52 @@ class Tile(Part):
 REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile")}
 
 
-def make_program(process: Process) -> type:
-    """The class that stands for ``_engine.Program``."""
-    numbers = itertools.count()
-    dropped: list[int] = []  # noted when a program goes, which may be in the middle of a message
+class Program:
+    """Stands for ``_engine.Program``; ``process`` is set before the first is made."""
 
-    class Program:
-        def __init__(self, isa: str, threads: int, arena: int, input: int, output: int) -> None:
-            self._number, self._output, self.steps = next(numbers), output, 0
-            while dropped:
-                process.ask("drop", dropped.pop())
-            process.ask("program", self._number, isa, threads, arena, input, output)
-            weakref.finalize(self, dropped.append, self._number)
+    process: ClassVar[Process]
+    numbers: ClassVar[Iterator[int]] = itertools.count()
+    dropped: ClassVar[list[int]] = []  # noted when a program goes, which may be in the middle of a message
 
-        def pixel_conv(
-            self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool
-        ) -> None:
-            self._append("pixel_conv", filters, tile, source, target, residual, clear)
+    def __init__(self, isa: str, threads: int, arena: int, input: int, output: int) -> None:
+        self._number, self._output, self.steps = next(self.numbers), output, 0
+        while self.dropped:
+            self.process.ask("drop", self.dropped.pop())
+        self.process.ask("program", self._number, isa, threads, arena, input, output)
+        weakref.finalize(self, self.dropped.append, self._number)
 
-        def channel_conv(
-            self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, step: Any, clear: bool
-        ) -> None:
-            self._append("channel_conv", filters, tile, source, target, residual, step, clear)
+    def pixel_conv(self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool) -> None:
+        self._append("pixel_conv", filters, tile, source, target, residual, clear)
 
-        def stage(self, source: Any, target: Any, phases: Any, step: Any, clear: bool) -> None:
-            self._append("stage", source, target, phases, step, clear)
+    def channel_conv(
+        self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, step: Any, clear: bool
+    ) -> None:
+        self._append("channel_conv", filters, tile, source, target, residual, step, clear)
 
-        def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
-            self._append("pool", source, target, maximum, window, count_padding, clear)
+    def stage(self, source: Any, target: Any, phases: Any, step: Any, clear: bool) -> None:
+        self._append("stage", source, target, phases, step, clear)
 
-        def add(self, source: Any, other: Any, target: Any, clamp: Any, clear: bool) -> None:
-            self._append("add", source, other, target, clamp, clear)
+    def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
+        self._append("pool", source, target, maximum, window, count_padding, clear)
 
-        def function(self, name: str, source: Any, target: Any, clear: bool) -> None:
-            self._append("function", name, source, target, clear)
+    def add(self, source: Any, other: Any, target: Any, clamp: Any, clear: bool) -> None:
+        self._append("add", source, other, target, clamp, clear)
 
-        def run(self, input: Any) -> Any:
-            return process.array(np.float32, "run", self._number, floats(input)).reshape(-1, self._output)
+    def function(self, name: str, source: Any, target: Any, clear: bool) -> None:
+        self._append("function", name, source, target, clear)
 
-        def time(self, input: Any, repeats: int) -> Any:
-            return process.array(np.float64, "time", self._number, floats(input), repeats, [])
+    def run(self, input: Any) -> Any:
+        return self.process.array(np.float32, "run", self._number, floats(input)).reshape(-1, self._output)
 
-        def time_steps(self, input: Any, repeats: int, chosen: Sequence[int]) -> Any:
-            return process.array(np.float64, "time", self._number, floats(input), repeats, list(chosen))
+    def time(self, input: Any, repeats: int) -> Any:
+        return self.process.array(np.float64, "time", self._number, floats(input), repeats, [])
 
-        def _append(self, *message: object) -> None:
-            process.ask(message[0], self._number, *message[1:])
-            self.steps += 1
+    def time_steps(self, input: Any, repeats: int, chosen: Sequence[int]) -> Any:
+        return self.process.array(np.float64, "time", self._number, floats(input), repeats, list(chosen))
 
-    return Program
+    def _append(self, *message: object) -> None:
+        self.process.ask(message[0], self._number, *message[1:])
+        self.steps += 1
 
 
 def floats(array: Any) -> Any:
@@ -223,10 +221,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    process = Process(config.getoption("--engine"))
+    process = Program.process = Process(config.getoption("--engine"))
     process.ask("supported")  # a process that does not start is told here
     replaced = {
-        "Planes": Planes, "Filters": Filters, "Tile": Tile, "Program": make_program(process),
+        "Planes": Planes, "Filters": Filters, "Tile": Tile, "Program": Program,
         "built_isas": lambda: process.ask("built"),
         "supported_isas": lambda: process.ask("supported"),
         "function_names": lambda: process.ask("functions"),
