@@ -1,7 +1,7 @@
 """The engine in a process of its own, for the tests: on an emulated CPU, or built with sanitisers.
 
-A pytest plugin: ``pytest -p engine_process --engine "qemu-aarch64 build/neon/kernels/engine_process" tests/kernels``,
-with this folder on PYTHONPATH, runs the same tests, planner and oracles as ever; only ``_engine.Program`` and what tells
+A pytest plugin: ``pytest -p engine_process --engine "qemu-aarch64 build/neon/kernels/engine_process" tests/kernels``
+with this folder on PYTHONPATH runs the same tests, planner and oracles as ever; only ``_engine.Program`` and what tells
 about ISAs are replaced by messages to that process (engine_process.cpp). Whatever kills the process fails the test with
 its last words.
 """

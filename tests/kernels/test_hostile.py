@@ -128,7 +128,7 @@ def test_steps(step: str, isa: str) -> None:
 
     @settings(FUZZ, max_examples=150)
     @given(
-        st.dictionaries(st.sampled_from([*SOURCE, *TARGET, *names]), NUMBERS, max_size=5),
+        st.dictionaries(st.sampled_from([*SOURCE, *TARGET, *names]), NUMBERS, max_size=3),
         st.dictionaries(st.sampled_from(["source", "target"]), SPACES),
         st.booleans(),
     )
