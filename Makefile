@@ -6,12 +6,22 @@ STAMP  := $(VENV)/.installed
 ROOMS  := pruning kernels latency envs agents search_runs
 CPP    := $(shell find kernels -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
 
-.PHONY: help install demo test lint bench clean
+, := ,
+# The tests that run on an engine built without Python, in a process of its own (tests/kernels/engine_process.py).
+ENGINE := $(addprefix tests/kernels/test_,convolution.py engine.py hostile.py compile.py running.py)
+PER_ENGINE := not at_once and not go_on and not layers_beyond
+build-engine = cmake -S . -B build/$(1) -DPRUNEMAP_ENGINE_PROCESS=ON $(2) > /dev/null && cmake --build build/$(1) --parallel
+test-engine  = PYTHONPATH=tests/kernels $(BIN)/pytest -q -p engine_process -p no:cacheprovider --engine "$(1)" $(ENGINE) -k "$(2)"
+need         = @for tool in $(1); do command -v $$tool > /dev/null || { echo "$$tool is missing: $(2)"; exit 1; }; done
+
+.PHONY: help install demo test lint check-neon check-sanitizers bench clean
 
 help:
 	@echo "make demo    set up .venv and run a real search on the bundled digits data"
 	@echo "make test    set up .venv and run all tests"
 	@echo "make lint    ruff, mypy --strict, C++ warnings as errors (the build itself)"
+	@echo "make check-neon        the engine's tests on emulated Arm NEON"
+	@echo "make check-sanitizers  the engine's tests under AddressSanitizer and UBSan"
 	@echo "make bench   the measured tables of the docs"
 	@echo "make clean   remove .venv and build"
 
@@ -40,6 +50,19 @@ lint: $(STAMP)
 	@mkdir -p build/ns/prunemap
 	@for part in $(ROOMS) __init__.py py.typed; do ln -sfn ../../../$$part build/ns/prunemap/$$part; done
 	MYPYPATH=build/ns $(BIN)/mypy -p prunemap
+
+check-neon: $(STAMP)
+	$(call need,cmake aarch64-linux-gnu-g++ qemu-aarch64,apt-get install cmake g++-aarch64-linux-gnu qemu-user)
+	$(call build-engine,neon,-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static)
+	$(call test-engine,qemu-aarch64 build/neon/kernels/engine_process,$(PER_ENGINE))
+
+# Little optimisation: what is read and written is the same, and it compiles faster.
+check-sanitizers: $(STAMP)
+	$(call need,cmake g++,apt-get install cmake g++)
+	$(call build-engine,sanitized,-DPRUNEMAP_OPTIMIZE=-O1 \
+	  -DCMAKE_CXX_FLAGS="-g1 -fsanitize=address$(,)undefined -fno-sanitize-recover=all")
+	$(call test-engine,build/sanitized/kernels/engine_process,$(PER_ENGINE) and not real_numbers)
 
 bench: $(STAMP)
 	$(BIN)/prunemap bench roof

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..pruning.errors import PrunemapError
 from . import _engine
 from .candidates import Candidate, Task
 from .layout import Layout, Placement, Staging, place, plan_layout
@@ -68,6 +69,14 @@ def build(lowered: Lowered, isa: str, threads: int, choose: Callable[[Task], Can
 
 
 INPUT, OUTPUT = "input/", "output/"
+MAX_FLOATS = 2**31 - 1  # of a buffer: offsets have 32 bits. Four values and some room fit, to time candidates.
+
+
+def _check_size(floats: int, most: int, what: str) -> None:
+    if floats > most:
+        raise PrunemapError(
+            f"{what}: {floats / 2**28:.1f} GiB for one image, at most {most / 2**28:.1f} GiB; use smaller images"
+        )
 
 
 class _Builder:
@@ -76,6 +85,9 @@ class _Builder:
         self._isa = isa
         self._threads = threads
         self._layout: Layout = plan_layout(lowered)
+        staged = {s.name: s.planes for s in self._layout.staged.values()}
+        for name, geometry in {**self._layout.values, **staged}.items():
+            _check_size(geometry.size, MAX_FLOATS // 5, name)
         self._tasks = {o.name: self._task(o) for o in lowered.operations if o.convolution is not None}
         self._chosen = {name: choose(task) for name, task in self._tasks.items()}
         self._stagings = self._share_stagings()
@@ -104,6 +116,7 @@ class _Builder:
         placements, arena = place([geometry[k].size for k in keys], [spans[k] for k in keys])
         memory = dict(zip(keys, placements, strict=True))
         sizes = [math.prod(self._lowered.values[n].shape) for n in (self._lowered.source, self._lowered.result)]
+        _check_size(arena, MAX_FLOATS, "all activations")
         program = _engine.Program(self._isa, self._threads, arena, *sizes)
         appender = _Appender(program, self._lowered, self._layout, memory)
         steps = tuple(self._append(appender, item) for item in items)

@@ -21,6 +21,8 @@ from ..pruning.liveness import Live, live_channels, live_values
 from ..pruning.network import LayerSpec, Network, Node
 from .operations import CLAMPS, NO_CLAMP, Convolution, Floats, Lowered, Operation, Pooling, Value
 
+MAX_STRIDE, MAX_POOL = 2**31 - 1, 2**15  # what the engine takes; a pool may also be as large as its input
+
 
 def lower(network: Network, state: AbstractMapping[str, torch.Tensor]) -> Lowered:
     """Fuse ``network``'s operations and drop what its parameters' zeros make dead.
@@ -74,6 +76,7 @@ class _Lowering:
         return Lowered(tuple(self._operations.values()), values, source, self._alias[self._network.nodes[-1].name])
 
     def _emit(self, operation: Operation) -> None:
+        _check_window(operation, self._values[operation.inputs[0]].shape)
         self._operations[operation.name] = operation
         self._alias[operation.name] = operation.name
         self._order[operation.name] = len(self._order)
@@ -180,6 +183,19 @@ class _Lowering:
 
     def _parameter(self, name: str) -> Floats:
         return np.asarray(self._state[name].detach().to(torch.float32).cpu().numpy())
+
+
+def _check_window(operation: Operation, shape: tuple[int, int, int]) -> None:
+    """Refuse windows beyond what the engine takes."""
+    kernel = operation.pooling.kernel if operation.pooling is not None else (1, 1)
+    window = operation.convolution or operation.pooling
+    stride = window.stride if window is not None else (1, 1)
+    if max(stride) > MAX_STRIDE or any(k > max(MAX_POOL, n) for k, n in zip(kernel, shape[1:], strict=True)):
+        name = operation.layer or operation.name
+        raise PrunemapError(
+            f"{name}: stride {stride}, pooling window {kernel}: strides may be at most {MAX_STRIDE}, windows as large "
+            f"as the input or {MAX_POOL}"
+        )
 
 
 def _pair(node: Node, key: str) -> tuple[int, int]:

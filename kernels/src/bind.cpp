@@ -50,7 +50,7 @@ py::array_t<float> gather_weights(const Array<float>& weights, const Array<bool>
                                   const Array<std::int64_t>& filters, std::int64_t width) {
   require(weights.ndim() == 2 && listed.ndim() == 2 && filters.ndim() == 2, "gather: expected three matrices");
   require(listed.shape(1) == weights.shape(1) && filters.shape(0) == listed.shape(0), "gather: shapes do not fit");
-  require(width >= filters.shape(1), "gather: width is less than the filters of a run");
+  require(width >= filters.shape(1) && width <= 1024, "gather: width is less than the filters of a run, or too large");
   for (py::ssize_t i = 0; i < filters.size(); ++i)
     require(filters.data()[i] >= 0 && filters.data()[i] < weights.shape(0), "gather: no such filter");
   const py::ssize_t entries = std::count(listed.data(), listed.data() + listed.size(), true);
@@ -64,10 +64,8 @@ py::array_t<float> gather_weights(const Array<float>& weights, const Array<bool>
 }
 
 py::array_t<float> run(Program& program, const Array<float>& input) {
-  const auto size = static_cast<py::ssize_t>(program.input_size());
-  require(input.size() > 0 && input.size() % size == 0, "run: the input does not hold whole images");
-  const py::ssize_t images = input.size() / size;
-  py::array_t<float> output({images, static_cast<py::ssize_t>(program.output_size())});
+  const std::int64_t images = program.images(input.size());
+  py::array_t<float> output({static_cast<py::ssize_t>(images), static_cast<py::ssize_t>(program.output_size())});
   const float* from = input.data();
   float* to = output.mutable_data();
   {
@@ -81,13 +79,8 @@ py::array_t<double> to_array(const std::vector<double>& values) {
   return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
-void check_timing(const Program& program, const Array<float>& input, std::int64_t repeats) {
-  require(input.size() == program.input_size(), "time: the input must be one image");
-  require(repeats >= 1 && repeats <= 100000000, "time: repeats must be at least 1");
-}
-
 py::array_t<double> time_runs(Program& program, const Array<float>& input, std::int64_t repeats) {
-  check_timing(program, input, repeats);
+  program.check_timing(input.size(), repeats, 1);
   std::vector<float> output(static_cast<std::size_t>(program.output_size()));
   const float* from = input.data();
   std::vector<double> taken;
@@ -100,7 +93,7 @@ py::array_t<double> time_runs(Program& program, const Array<float>& input, std::
 
 py::array_t<double> time_steps(Program& program, const Array<float>& input, std::int64_t repeats,
                                const std::vector<std::size_t>& chosen) {
-  check_timing(program, input, repeats);
+  program.check_timing(input.size(), repeats, chosen.size());
   std::vector<float> output(static_cast<std::size_t>(program.output_size()));
   const float* from = input.data();
   std::vector<double> taken;

@@ -1,6 +1,7 @@
 #include "program.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <stdexcept>
 
 #include "dispatch.hpp"
@@ -41,10 +42,28 @@ int log2_exact(std::int32_t value, int limit) {
   throw std::invalid_argument("size is not a power of two that has kernels");
 }
 
-// Floats of a buffer; sizes beyond a few TiB are mistakes, and smaller ones cannot overflow in what follows.
-std::size_t buffer_size(std::int64_t count) {
-  require(count >= 0 && count <= std::int64_t{1} << 40, "buffer sizes must be positive and below 2^40");
-  return static_cast<std::size_t>(count);
+// Floats of a buffer: offsets have 32 bits, and sums of such numbers cannot overflow in what follows.
+std::int64_t buffer_size(std::int64_t count) {
+  require(count > 0 && count <= INT32_MAX, "buffer sizes must be positive and below 2^31 floats");
+  return count;
+}
+
+constexpr std::int32_t kMaxWindow = 1 << 15;  // of a pool: its positions are walked, padding or not
+
+int checked_threads(int threads) {
+  require(threads >= 1 && threads <= 256, "threads must be from 1 to 256");
+  return threads;
+}
+
+// `count` steps, which must not lead further than any buffer.
+std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
+  require(count == 0 || step <= INT32_MAX / count, what);
+  return step * count;
+}
+
+// Vectors that cover one plane, walked flat.
+std::int64_t vectors_of(const Planes& p, std::int64_t lanes) {
+  return (std::int64_t{p.pitch} * (p.height - 1) + p.width + lanes - 1) / lanes;
 }
 
 // Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
@@ -77,15 +96,12 @@ Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 Program::Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output)
     : table_(find_table(isa)),
-      threads_(threads),
-      arena_size_(arena),
-      input_(input),
-      output_(output),
-      arena_(buffer_size(arena)),
-      pool_(threads) {
-  require(input > 0 && output > 0, "buffer sizes must be positive");
-  require(threads >= 1, "threads must be at least 1");
-}
+      threads_(checked_threads(threads)),
+      arena_size_(buffer_size(arena)),
+      input_(buffer_size(input)),
+      output_(buffer_size(output)),
+      arena_(static_cast<std::size_t>(arena)),
+      pool_(threads) {}
 
 template <class T>
 const T* Program::keep(const std::vector<T>& values) {
@@ -185,14 +201,27 @@ void Program::check_residual(const Planes& residual, const Planes& to) const {
           "convolution: residual and output differ");
 }
 
+// Whether the output is a plain vector that runs can store `wide` channels of at once: none but the last may be short.
+bool Program::whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const {
+  if (to.height > 1 || to.width > 1 || to.stride > 1 || (residual != nullptr && residual->stride > 1)) return false;
+  for (const Run& run : filters.runs) {
+    if (run.size < wide && &run != &filters.runs.back()) return false;
+    const std::int64_t first = filters.rows->at(static_cast<std::size_t>(run.filter));
+    const std::int64_t base = residual != nullptr ? std::max(to.base, residual->base) : to.base;
+    if (base + first + wide > arena_size_) return false;
+    for (std::int32_t i = 0; i < run.size; ++i)
+      if (filters.rows->at(static_cast<std::size_t>(run.filter + i)) != first + i) return false;
+  }
+  return true;
+}
+
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                          const Planes* residual, bool clear) {
   const PixelFamily& family = pixel_family(table_, tile);
   const Planes other = residual != nullptr ? *residual : absent();
-  const std::int64_t flat = std::int64_t{to.pitch} * (to.height - 1) + to.width;
-  const std::int64_t vectors = (flat + family.lanes - 1) / family.lanes, span = vectors * family.lanes;
   check_planes(from, "convolution: bad input planes");
   check_planes(to, "convolution: bad output planes");
+  const std::int64_t vectors = vectors_of(to, family.lanes), span = vectors * family.lanes;
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   check_span(to, span, "convolution: output planes end outside the arena");
   require(to.stride >= span, "convolution: output planes overlap");
@@ -214,7 +243,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
                            const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear) {
   const ChannelFamily& family = channel_family(table_, tile);
   const Planes other = residual != nullptr ? *residual : absent();
-  const std::int32_t wide = tile.lanes * tile.vectors;
+  const std::int32_t most = family.max_pixels[log2_exact(tile.vectors, 3)], wide = tile.lanes * tile.vectors;
   check_planes(from, "convolution: bad input planes");
   check_planes(to, "convolution: bad output planes");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
@@ -222,24 +251,17 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   require(tile.rows >= 1 && tile.rows <= kMaxRows && has_columns(tile.columns, step_x), "convolution: no kernel for this tile");
   require((tile.columns <= kMaxEvenColumns && step_x == 1) || to.width % tile.columns == 0,
           "convolution: the tile must divide the width");
-  require(tile.rows * tile.columns <= family.max_pixels[log2_exact(tile.vectors, 3)],
-          "convolution: no kernel for this tile");
-  check_reach(filters, from, std::int64_t{from.pitch} * step_y * (to.height - 1) + std::int64_t{step_x} * (to.width - 1) + 1);
-  const bool direct = to.height == 1 && to.width == 1 && to.stride == 1 && (residual == nullptr || other.stride == 1);
+  require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
+  const char* far = "convolution: a step leads outside the arena";
+  check_reach(filters, from, distance(std::int64_t{from.pitch} * step_y, to.height - 1, far) +
+                                 distance(step_x, to.width - 1, far) + 1);
   if (residual != nullptr) check_residual(other, to);
+  const Filters kept = keep_filters(filters, to, wide);
+  const bool direct = whole_vectors(filters, wide, to, residual);
   if (residual != nullptr && !direct)  // read in whole vectors
     check_span(other, std::int64_t{to.pitch} * (to.height - 1) + to.width + family.lanes,
                "convolution: residual planes end outside the arena");
-  for (const Run& run : filters.runs) {
-    if (!direct) continue;
-    require(run.size == wide || &run == &filters.runs.back(), "convolution: only the last run may be short");
-    const std::int32_t row = filters.rows->at(static_cast<std::size_t>(run.filter));
-    require(to.base + row + wide <= arena_size_ && other.base + row + wide <= arena_size_,
-            "convolution: output vector ends outside the arena");
-    for (std::int32_t i = 0; i < run.size; ++i)
-      require(filters.rows->at(static_cast<std::size_t>(run.filter + i)) == row + i, "convolution: rows out of order");
-  }
-  ChannelConv c{keep_filters(filters, to, wide), from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
+  ChannelConv c{kept, from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
                 other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.vectors, tile.rows,
                 tile.columns, tile.runs_outer, direct};
   const std::int64_t bands = (to.height + tile.rows - 1) / tile.rows;
@@ -253,8 +275,10 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
   require(to.space != Space::input, "stage: the input cannot be written");
   require(step_y >= 1 && step_x >= 1 && !phases.empty(), "stage: bad steps");
   require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
+  require(std::int64_t{step_y} * (to.height - 1) < from.height, "stage: output planes are too high");
   for (const Phase& p : phases)
-    require(p.row >= 0 && p.column >= 0 && p.column < from.width, "stage: a phase lies outside the input");
+    require(p.row >= 0 && p.row < from.height && p.column >= 0 && p.column < from.width,
+            "stage: a phase lies outside the input");
   if (step_x == 2) check_span(to, to.stride, "stage: output planes end outside their buffer");  // stores whole vectors
   Stage s{from, to, keep(phases), static_cast<std::int32_t>(phases.size()), step_y, step_x,
           capacity(from.space)};
@@ -266,11 +290,14 @@ void Program::pool(Pool p, bool clear) {
   check_planes(p.to, "pool: bad output planes");
   require(p.from.space == Space::arena && p.to.space == Space::arena, "pool: planes must lie in the arena");
   require(p.from.channels == p.to.channels, "pool: channels do not fit");
-  require(p.kernel_y >= 1 && p.kernel_x >= 1 && p.step_y >= 1 && p.step_x >= 1, "pool: bad window");
-  require(p.pad_y >= 0 && p.pad_x >= 0 && p.pad_y < p.kernel_y && p.pad_x < p.kernel_x, "pool: bad padding");
-  const std::int64_t lanes = table_.pixel[0].lanes;
-  const std::int64_t flat = std::int64_t{p.from.pitch} * (p.from.height - 1) + p.from.width;
-  const std::int64_t span = (flat + lanes - 1) / lanes * lanes;
+  const auto windows = [](std::int32_t kernel, std::int32_t step, std::int32_t pad, std::int32_t in, std::int32_t out) {
+    require(kernel >= 1 && kernel <= std::max(in, kMaxWindow) && step >= 1, "pool: bad window");
+    require(pad >= 0 && pad < kernel, "pool: bad padding");
+    require(std::int64_t{step} * (out - 1) - pad < in, "pool: a window lies outside the input");
+  };
+  windows(p.kernel_y, p.step_y, p.pad_y, p.from.height, p.to.height);
+  windows(p.kernel_x, p.step_x, p.pad_x, p.from.width, p.to.width);
+  const std::int64_t lanes = table_.pixel[0].lanes, span = vectors_of(p.from, lanes) * lanes;
   p.whole = p.kind == PoolKind::average && p.to.height == 1 && p.to.width == 1 && p.pad_y == 0 && p.pad_x == 0 &&
             p.kernel_y == p.from.height && p.kernel_x == p.from.width && p.from.stride >= span;
   if (p.whole) check_span(p.from, span, "pool: input planes end outside the arena");
@@ -278,12 +305,11 @@ void Program::pool(Pool p, bool clear) {
 }
 
 void Program::add(const Planes& from, const Planes* other, const Planes& to, float low, float high, bool clear) {
-  const std::int64_t lanes = table_.pixel[0].lanes;
-  const std::int64_t flat = std::int64_t{to.pitch} * (to.height - 1) + to.width;
-  const std::int64_t vectors = (flat + lanes - 1) / lanes, span = vectors * lanes;
+  check_planes(to, "add: bad planes");
+  const std::int64_t lanes = table_.pixel[0].lanes, vectors = vectors_of(to, lanes), span = vectors * lanes;
   const Planes second = other != nullptr ? *other : absent();
-  for (const Planes* p : {&from, &second, &to}) {
-    if (p->base < 0) continue;
+  for (const Planes* p : {&from, other, &to}) {
+    if (p == nullptr) continue;
     check_planes(*p, "add: bad planes");
     require(p->space == Space::arena && p->pitch == to.pitch && p->channels == to.channels && p->height == to.height &&
                 p->width == to.width,

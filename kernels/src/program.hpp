@@ -52,7 +52,12 @@ class Program {
   std::int64_t input_size() const { return input_; }
   std::int64_t output_size() const { return output_; }
 
+  // Images in an input of so many floats.
+  std::int64_t images(std::int64_t size) const;
   void run(const float* input, float* output, std::int64_t images);
+
+  // What both kinds of timing take: one image, and as many samples as are worth keeping.
+  void check_timing(std::int64_t size, std::int64_t repeats, std::size_t steps) const;
 
   // Seconds of `repeats` whole runs.
   std::vector<double> time(const float* input, float* output, std::int64_t repeats);
@@ -86,6 +91,7 @@ class Program {
   void check_planes(const Planes& p, const char* what) const;
   void check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const;
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
+  bool whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
   void run_part(const Frame& frame, int part);
   void run_step(const Step& step, const Frame& frame, int part) const;

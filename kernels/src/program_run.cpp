@@ -44,12 +44,24 @@ void Program::run_part(const Frame& frame, int part) {
   }
 }
 
+std::int64_t Program::images(std::int64_t size) const {
+  if (size <= 0 || size % input_ != 0) throw std::invalid_argument("run: the input does not hold whole images");
+  return size / input_;
+}
+
 void Program::run(const float* input, float* output, std::int64_t images) {
   const std::lock_guard<std::mutex> lock(running_);
   for (std::int64_t i = 0; i < images; ++i) {
     const Frame frame{arena_.data(), input + i * input_, output + i * output_};
     pool_.run([&](int part) { run_part(frame, part); });
   }
+}
+
+void Program::check_timing(std::int64_t size, std::int64_t repeats, std::size_t steps) const {
+  if (size != input_) throw std::invalid_argument("time: the input must be one image");
+  constexpr std::int64_t most = 10'000'000;  // samples
+  if (repeats < 1 || repeats > most || steps > static_cast<std::size_t>(most / repeats))
+    throw std::invalid_argument("time: repeats must be at least 1, and at most ten million samples");
 }
 
 std::vector<double> Program::time(const float* input, float* output, std::int64_t repeats) {

@@ -43,8 +43,8 @@ inline void pool_row(const Pool& p, const float* from, float* to, std::int64_t y
   const bool max = p.kind == PoolKind::max;
   for (std::int64_t x = 0; x < p.to.width; ++x) to[x] = max ? -__builtin_inff() : 0.0F;
   const std::int64_t top = y * p.step_y - p.pad_y;
-  for (std::int64_t r = 0; r < p.kernel_y; ++r) {
-    if (top + r < 0 || top + r >= p.from.height) continue;
+  const std::int64_t bottom = p.from.height - top < p.kernel_y ? p.from.height - top : p.kernel_y;
+  for (std::int64_t r = top < 0 ? -top : 0; r < bottom; ++r) {
     for (std::int64_t s = 0; s < p.kernel_x; ++s) {
       const Window w = inside(s - p.pad_x, p.step_x, p.from.width, p.to.width);
       const float* tap = from + (top + r) * p.from.pitch + s - p.pad_x;
