@@ -1,9 +1,10 @@
-"""One convolution alone: a program that runs it on data of its own, with several copies of its weights."""
+"""One convolution alone: a program that runs it on data of its own, in several ways."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,26 +12,29 @@ import numpy.typing as npt
 from . import _engine
 from .candidates import Candidate, Task
 from .layout import LINE, WIDEST, Geometry
-from .tune import Place, add_convolution, add_staging, needs_staging
+from .pack import Packed
+from .place import Place, add_convolution, add_staging, needs_staging
 
 
 class Alone:
     """A convolution outside its network; taking its input apart for a stride is part of it.
 
+    All candidates read one input and write one output; each has its weights in memory of its own, also if it is listed
+    twice.
+
     Attributes:
-        weights_bytes: Bytes of one copy of the weights.
+        weights_bytes: Bytes of the first candidate's weights.
         index_bytes: Bytes of the lists that go with them.
     """
 
-    def __init__(self, task: Task, candidate: Candidate, isa: str, threads: int, copies: int = 1) -> None:
+    def __init__(self, task: Task, candidates: Sequence[Candidate], isa: str, threads: int) -> None:
         """Pack the weights and place everything.
 
         Args:
             task: The convolution.
-            candidate: How it is computed.
+            candidates: How it is computed.
             isa: Instruction set.
             threads: Threads that share the work.
-            copies: How often weights and lists are stored, each time in memory of their own.
         """
         pieces = [task.source, task.target, *([task.staging.planes] if task.staging else [])]
         pieces += [task.residual] if task.residual else []
@@ -41,25 +45,28 @@ class Alone:
         staged = task.staging.planes.planes(starts[2]) if task.staging else None
         residual = pieces[-1].planes(starts[-1]) if task.residual else None
         place = Place(task.source.planes(starts[0]), task.target.planes(starts[1]), residual, staged, False)
-        packed = task.packed(candidate)
-        self.weights_bytes = packed.weights.nbytes
-        self.index_bytes = packed.offsets.nbytes + packed.runs.nbytes
-        self._copies: list[range] = []
-        for _ in range(copies):
+        packs: dict[Candidate, Packed] = {}
+        self._steps: list[range] = []
+        for candidate in candidates:
+            lists = replace(candidate, runs_outer=True)
+            packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
             if needs_staging(task, candidate):
                 add_staging(program, task, place.source, place, False)
             add_convolution(program, task, candidate, task.filters(packed), place)
-            self._copies.append(range(before, program.steps))
+            self._steps.append(range(before, program.steps))
+        first = next(iter(packs.values()))
+        self.weights_bytes = first.weights.nbytes
+        self.index_bytes = first.offsets.nbytes + first.runs.nbytes
         self._program = program
         self._image = np.random.default_rng(0).standard_normal(math.prod(shape), dtype=np.float32)
         program.time_steps(self._image, 1, [0])
 
-    def time(self, copies: Iterable[int]) -> npt.NDArray[np.float64]:
-        """Seconds of one run with each of these copies of the weights, one after the other; the copies start over."""
-        steps = [self._copies[copy % len(self._copies)] for copy in copies]
+    def time(self, which: Iterable[int]) -> npt.NDArray[np.float64]:
+        """Seconds of one run of each of these candidates, one after the other; beyond the last they start over."""
+        steps = [self._steps[index % len(self._steps)] for index in which]
         taken = self._program.time_steps(self._image, 1, [index for each in steps for index in each])
-        return np.asarray(taken.reshape(len(steps), -1).sum(axis=1))
+        return np.add.reduceat(taken.reshape(-1), np.cumsum([0, *map(len, steps[:-1])]))
 
 
 def _input(source: Geometry, start: int) -> tuple[_engine.Planes, _engine.Planes]:

@@ -11,7 +11,7 @@ from . import _engine
 from .candidates import Candidate, Task
 from .layout import Layout, Placement, Staging, place, plan_layout
 from .operations import Lowered, Operation
-from .tune import Place, add_convolution, add_staging, needs_staging
+from .place import Place, add_convolution, add_staging, needs_staging
 
 
 @dataclass(frozen=True)

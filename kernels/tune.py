@@ -9,9 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import _engine
+from .alone import Alone
 from .candidates import Candidate, Task, enumerate_candidates, estimate
-from .layout import LINE, WIDEST
 from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
 
@@ -82,81 +81,15 @@ def _digest(task: Task) -> str:
 
 def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) -> Candidate:
     """Time all once or twice, then, again and again, those that were not clearly slower."""
-    program, steps = _trial(task, candidates, isa, threads)
-    image = np.zeros(1, dtype=np.float32)
+    alone = Alone(task, candidates, isa, threads)
     best = np.full(len(candidates), np.inf)
     spent = 0.0
     for turn in range(ROUNDS):
         screened = turn >= 2 or spent > BUDGET_SECONDS
-        for index in np.flatnonzero(best <= (best.min() * HOPELESS if screened else np.inf)):
-            seconds = float(program.time_steps(image, 1, steps[index]).sum())
+        for index in np.flatnonzero(best <= (best.min() * HOPELESS if screened else np.inf)).tolist():
+            seconds = float(alone.time([index]).sum())
             best[index] = min(best[index], seconds)
             spent += seconds
         if turn >= 1 and spent > 2 * BUDGET_SECONDS:
             break
     return candidates[int(np.argmin(best))]
-
-
-def _trial(task: Task, candidates: list[Candidate], isa: str, threads: int) -> tuple[_engine.Program, list[range]]:
-    """A program whose steps are the candidates, and the steps of each."""
-    pieces = [task.source, task.target, *([task.staging.planes] if task.staging else [])]
-    pieces += [task.residual] if task.residual else []
-    starts = [WIDEST + sum(p.size + LINE for p in pieces[:i]) for i in range(len(pieces))]
-    program = _engine.Program(isa, threads, WIDEST + starts[-1] + pieces[-1].size, 1, 1)
-    residual = pieces[-1].planes(starts[-1]) if task.residual else None
-    staged = task.staging.planes.planes(starts[2]) if task.staging else None
-    steps: list[range] = []
-    packs: dict[object, _engine.Filters] = {}
-    for candidate in candidates:
-        key = replace(candidate, runs_outer=True)
-        if key not in packs:
-            packs[key] = task.filters(task.packed(candidate))
-        place = Place(task.source.planes(starts[0]), task.target.planes(starts[1]), residual, staged, False)
-        before = program.steps
-        if needs_staging(task, candidate):
-            add_staging(program, task, place.source, place, False)
-        add_convolution(program, task, candidate, packs[key], place)
-        steps.append(range(before, program.steps))
-    return program, steps
-
-
-class Place:
-    """Where a convolution's planes lie in a program."""
-
-    def __init__(
-        self, source: _engine.Planes, target: _engine.Planes, residual: _engine.Planes | None,
-        staged: _engine.Planes | None, clear: bool,
-    ) -> None:  # fmt: skip
-        self.source = source
-        self.target = target
-        self.residual = residual
-        self.staged = staged
-        self.clear = clear
-
-
-def needs_staging(task: Task, candidate: Candidate) -> bool:
-    """Whether the input is taken apart by phases first."""
-    return candidate.family == "pixels" and task.staging is not None
-
-
-def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, place: Place, clear: bool) -> None:
-    """Append the step that takes the input apart."""
-    assert task.staging is not None
-    assert place.staged is not None
-    program.stage(source, place.staged, list(task.staging.phases), task.convolution.stride, clear)
-
-
-def add_convolution(
-    program: _engine.Program, task: Task, candidate: Candidate, packed: _engine.Filters, place: Place
-) -> None:
-    """Append the convolution's step."""
-    c = candidate
-    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.runs_outer)
-    if c.family == "pixels":
-        source = place.staged if needs_staging(task, c) else place.source
-        assert source is not None
-        program.pixel_conv(packed, tile, source, place.target, place.residual, place.clear)
-    else:
-        program.channel_conv(
-            packed, tile, place.source, place.target, place.residual, task.convolution.stride, place.clear
-        )

@@ -265,7 +265,7 @@ class _Bench:
         """The layer with as many copies of its weights as a batch needs, and one that brings the input back."""
         size = 4 * int(task.matrix.mask.sum())
         copies = 1 if size > sweep_bytes() else max(2, min(1 + COLD_RUNS, COPIES_BYTES // max(size, 1)))
-        return Alone(task, candidate, self._isa, self._threads, copies)
+        return Alone(task, [candidate] * copies, self._isa, self._threads)
 
     def _cold(self, subject: Alone, repeats: int) -> Samples:
         """All caches are swept; the first run, which ``interleave`` does not count, brings the input back."""

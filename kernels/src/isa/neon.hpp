@@ -20,6 +20,7 @@ struct Neon {
   // A NaN in either comes out.
   static Vector max(Vector a, Vector b) { return vmaxq_f32(a, b); }
   static Vector min(Vector a, Vector b) { return vminq_f32(a, b); }
+  static Vector max_nan(Vector a, Vector b) { return max(a, b); }
   // The even and the odd ones of 2 * lanes floats.
   static void split(const float* p, Vector& even, Vector& odd) {
     const Vector a = load(p), b = load(p + lanes);

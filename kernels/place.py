@@ -1,0 +1,55 @@
+"""Appending one convolution to a program whose memory is placed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import _engine
+from .candidates import Candidate, Task
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a convolution's planes lie in a program.
+
+    Attributes:
+        source: The input.
+        target: The output.
+        residual: What is added to it, or None.
+        staged: The input taken apart for a stride, or None.
+        clear: Whether the output's margins must be cleared first.
+    """
+
+    source: _engine.Planes
+    target: _engine.Planes
+    residual: _engine.Planes | None
+    staged: _engine.Planes | None
+    clear: bool
+
+
+def needs_staging(task: Task, candidate: Candidate) -> bool:
+    """Whether the input is taken apart by phases first."""
+    return candidate.family == "pixels" and task.staging is not None
+
+
+def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, place: Place, clear: bool) -> None:
+    """Append the step that takes the input apart."""
+    assert task.staging is not None
+    assert place.staged is not None
+    program.stage(source, place.staged, list(task.staging.phases), task.convolution.stride, clear)
+
+
+def add_convolution(
+    program: _engine.Program, task: Task, candidate: Candidate, packed: _engine.Filters, place: Place
+) -> None:
+    """Append the convolution's step."""
+    c = candidate
+    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.runs_outer)
+    if c.family == "pixels":
+        source = place.staged if needs_staging(task, c) else place.source
+        assert source is not None
+        program.pixel_conv(packed, tile, source, place.target, place.residual, place.clear)
+    else:
+        program.channel_conv(
+            packed, tile, place.source, place.target, place.residual, task.convolution.stride, place.clear
+        )
