@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from prunemap.kernels import _engine
+from prunemap.kernels import _engine, tune
+from prunemap.kernels.rates import nominal_rates
 
 ERRORS = {error.__name__: error for error in (AssertionError, IndexError, MemoryError, ValueError)}
 NO_SETS = np.zeros(0, np.int32)
@@ -232,4 +233,5 @@ def pytest_configure(config: pytest.Config) -> None:
     }  # fmt: skip
     for name, value in replaced.items():
         setattr(_engine, name, value)
+    tune.measured_rates = nominal_rates  # an emulated CPU's rates say nothing
     config.add_cleanup(process.stop)
