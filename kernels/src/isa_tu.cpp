@@ -44,7 +44,7 @@ constexpr KernelTable make_table(const char* name) {
           {channel_family<First>(), channel_family<Rest>()...},
           {roof_family<First>(), roof_family<Rest>()...},
           stage<First>,
-          pool<First>,
+          pool<typename First::Square>,  // its shuffles are no faster on wider vectors
           add<First>};
 }
 
