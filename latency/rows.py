@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..pruning import Live, kept_weights, parse_scheme
@@ -48,6 +52,15 @@ class Row:
     unstable: bool
 
 
+class Step(Protocol):
+    """What is asked of a compiled network's step."""
+
+    @property
+    def layer(self) -> str | None:
+        """The layer it belongs to."""
+        ...
+
+
 @dataclass(frozen=True)
 class Timing:
     """Median and median absolute deviation of some rounds, and the rounds."""
@@ -66,6 +79,15 @@ class Timing:
 def standard_error(timing: Timing | Row) -> float:
     """Standard error of the median, in ms, if the samples are normal."""
     return 1.4826 * timing.mad_ms * math.sqrt(math.pi / 2 / max(len(timing.samples_ms), 1))
+
+
+ELSEWHERE = ""
+"""The part of a run that belongs to no layer."""
+
+
+def step_owners(steps: Sequence[Step]) -> NDArray[np.str_]:
+    """The layer that each step of a compiled network belongs to, or ``ELSEWHERE``."""
+    return np.array([step.layer or ELSEWHERE for step in steps])
 
 
 @dataclass(frozen=True)

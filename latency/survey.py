@@ -17,7 +17,7 @@ from .cache import exclusive_lock
 from .machine import pinned
 from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
 from .probes import Probe, narrows
-from .rows import Remainder, Row, Survey, Timing
+from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
 from .synthetic import SyntheticModule, synthesise
 
 Progress = Callable[[int, int, str], None]
@@ -25,8 +25,6 @@ Progress = Callable[[int, int, str], None]
 
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
-ELSEWHERE = ""
-"""The part of a run that belongs to no layer."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
 
@@ -128,7 +126,7 @@ class _Subject:
 
     def take_steps(self, steps: Samples) -> None:
         """Keep, of every part, the evaluation with the smallest deviation; ``steps`` are ms, shape (rounds, steps)."""
-        owners = np.array([step.layer or ELSEWHERE for step in self.compiled.steps])
+        owners = step_owners(self.compiled.steps)
         stages = np.array([step.op == "stage" for step in self.compiled.steps])
         for part in (*self.weights, ELSEWHERE):
             rounds = steps[:, owners == part].sum(axis=1)

@@ -178,6 +178,7 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     roof = _command(benches, "roof", "bench_kernels:roof", "what a core and its caches can do at most")
     _engine(roof)
     _format(roof)
+    _bench_latency(benches)
     signal = _command(benches, "signal", "bench_signal:signal", "does the fast accuracy tell good mappings from bad?")
     _config(signal)
     signal.add_argument("--mappings", type=int, default=60, metavar="N", help="random mappings (60)")
@@ -199,6 +200,23 @@ def _network(parser: argparse.ArgumentParser) -> None:
 def _engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_count, default=1, help="threads to run on")
     parser.add_argument("--isa", default="auto", help="instruction set of our kernels")
+
+
+def _bench_latency(benches: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(benches, "latency", "bench_latency:latency", "predicted against measured, on random mappings")
+    parser.add_argument("--network", required=True, help="registered name, or package.module:function")
+    parser.add_argument("--options", type=_pairs, default={}, metavar="A=1,B=2", help="options of the network")
+    parser.add_argument("--shape", type=_shape, metavar="CxHxW", help="input, where the network has no default")
+    parser.add_argument("--mappings", type=_count, default=100, metavar="N", help="random mappings (100)")
+    parser.add_argument("--highest-rate", type=float, default=16.0, help="their rates go from 1 to this one (16)")
+    parser.add_argument("--schemes", type=_names, metavar="A,B", help="schemes; one of every family when left out")
+    parser.add_argument("--rates", type=_rates, default=(2.0, 4.0, 8.0, 16.0), help="rates of the profile (2,4,8,16)")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="a profile measured before, instead of a new one")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and mappings")
+    parser.add_argument("--threads", type=_count, default=1, help="threads of the networks")
+    parser.add_argument("--isa", default="auto", help="instruction set of the kernels")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw predicted against measured")
+    _format(parser)
 
 
 def _config(parser: argparse.ArgumentParser, text: str = "configuration: a YAML file or a bundled name") -> None:

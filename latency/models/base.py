@@ -37,6 +37,10 @@ class LatencyModel(Protocol):
         """Latency of the whole network under ``mapping``."""
         ...
 
+    def layers_ms(self, mapping: Mapping) -> tuple[float, ...]:
+        """Milliseconds of every layer under ``mapping``, in the network's order; what is left is constant."""
+        ...
+
     def layer_ms(self, layer: str, choice: Choice) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense."""
         ...

@@ -64,6 +64,14 @@ class TableModel:
         half = _DEVIATIONS * math.sqrt(variance + (STABLE * total) ** 2)
         return Prediction(total, max(0.0, total - half), total + half)
 
+    def layers_ms(self, mapping: Mapping) -> tuple[float, ...]:
+        """Milliseconds of every layer under ``mapping``, in the network's order.
+
+        Raises:
+            PrunemapError: As ``predict``.
+        """
+        return tuple(point.ms for point in self._points(mapping))
+
     def layer_ms(self, layer: str, choice: Choice) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense.
 

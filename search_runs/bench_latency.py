@@ -1,0 +1,119 @@
+"""The command ``bench latency``: predicted against measured latency of random mappings."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ..envs import build_network, default_input_shape
+from ..envs.datasets import Split
+from ..envs.training import Phase, train
+from ..latency import Profile, cached_profile
+from ..latency.validation import HALVES, Trial, agreement, by_scheme, draw_mappings, validate
+from ..pruning import Network, capture
+from ..pruning.errors import PrunemapError
+from ..pruning.mapping import Mapping
+from ..pruning.schemes import SCHEMES
+from .progress import notice, progress_bar
+from .tables import Row, number, percent, remark, show, text
+
+FEWEST = 4
+_IMAGES, _NOISE, _PATCH = 64, 0.5, 4
+_PHASE = Phase(epochs=2, lr=0.05, batch=8, momentum=0.9, weight_decay=1e-4, schedule="one-cycle", device="cpu")
+
+_COLUMNS = (
+    text("half"),
+    number("mappings", "mappings"),
+    percent("mean", "mean |error|", 1),
+    percent("largest", "largest", 1),
+    percent("within", "within 10 %", 0),
+    number("tau", "Kendall tau", ".3f"),
+    percent("inside", "inside the band", 0),
+    percent("constant", "a constant errs by", 1),
+    percent("of_dense", "mean |error| of dense's share", 1),
+)
+_BY_SCHEME = (
+    text("scheme"),
+    number("layers", "layers"),
+    percent("share", "of all time", 1),
+    percent("mean", "mean |error|", 1),
+    percent("bias", "bias", 1),
+)
+
+
+def latency(args: Namespace) -> int:
+    """Profile, then draw mappings, then train a little, compile, measure and compare."""
+    if args.mappings < FEWEST:
+        raise PrunemapError(f"--mappings {args.mappings}: at least {FEWEST} are needed to tell anything")
+    shape = args.shape or default_input_shape(args.network, **args.options)
+    model = build_network(args.network, seed=args.seed, **args.options).eval()
+    structure = capture(model, torch.zeros(1, *shape))
+    profile = _profile(args, structure)
+    drawn = draw_mappings(profile, args.mappings, args.highest_rate, np.random.default_rng(args.seed))
+    notice(f"training {args.network} for {_PHASE.epochs * _IMAGES // _PHASE.batch} steps")
+    train_briefly(model, structure, args.seed)
+    with progress_bar() as report:
+        trials = validate(profile, model, torch.zeros(1, *shape), drawn, report)
+    _show(args, profile, trials)
+    if args.plot is not None:
+        from . import pictures
+
+        pictures.predictions(trials, profile, args.network, args.plot)
+        notice(f"drawn to {args.plot}")
+    return 0
+
+
+def train_briefly(model: nn.Module, structure: Network, seed: int) -> None:
+    """Train in place on generated images (one coarse random pattern per class, and noise), a few dozen steps.
+
+    Enough that filters differ in norm as they do in trained networks; accuracy does not matter here.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    channels, height, width = structure.input_shape
+    classes = structure.nodes[-1].shape[0]
+    coarse = torch.randn(classes, channels, min(_PATCH, height), min(_PATCH, width), generator=generator)
+    labels = torch.randint(classes, (_IMAGES,), generator=generator)
+    patterns = functional.interpolate(coarse[labels], size=(height, width), mode="nearest")
+    noise = torch.randn(patterns.shape, generator=generator)
+    train(model, Split((patterns + _NOISE * noise).contiguous(), labels), _PHASE, seed)
+
+
+def _profile(args: Namespace, structure: Network) -> Profile:
+    if args.profile is not None:
+        found = Profile.load(args.profile)
+        found.check_machine()
+        found.predict(structure, Mapping())
+        return found
+    schemes = args.schemes or tuple(SCHEMES[name].example for name in SCHEMES if name != "dense")
+    with progress_bar() as report:
+        return cached_profile(structure, schemes, args.rates, args.threads, isa=args.isa, progress=report)
+
+
+def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
+    dense_ms = profile.predict(profile.network, Mapping()).ms
+    rows = [_row(half, [t for t in trials if t.drawn.half == half], dense_ms) for half in HALVES]
+    rows.append(_row("all", trials, dense_ms))
+    schemes = [asdict(entry) for entry in by_scheme(profile, trials)]
+    if args.format != "table":
+        rows += schemes
+        show(rows, (), args.format)
+        return
+    unstable = sum(trial.measurement.unstable for trial in trials)
+    dense = np.array([trial.dense_ms for trial in trials])
+    show(rows, _COLUMNS, title=f"{args.network}, predicted against measured, whole networks\n{profile.machine.fingerprint()}")
+    show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
+    remark(
+        f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the mappings; "
+        f"{unstable} of {len(trials)} measurements unstable"
+    )
+
+
+def _row(half: str, trials: Sequence[Trial], dense_ms: float) -> Row:
+    return {"half": half, "mappings": len(trials)} | asdict(agreement(trials, dense_ms))
