@@ -21,6 +21,7 @@ from .. import kernels
 from ..kernels.plans import cpu_model, engine_files
 
 HIGHEST_PRIORITY = -20
+_REAL_TIME = (os.SCHED_FIFO, os.SCHED_RR)
 _SYSTEM = Path("/sys/devices/system/cpu")
 
 
@@ -38,8 +39,10 @@ class Machine:
         boost: ``on``, ``off`` or ``unknown``.
         smt: ``on``, ``off`` or ``unknown``: whether cores are shared by hardware threads.
         niceness: Of the calling thread; -20 is the highest priority.
+        policy: How the calling thread is scheduled: ``real-time`` or ``shared``.
         load: Average number of runnable processes over the last minute.
         kernels: Version of the engine: of the package, and a hash of its binary and its compiler's sources.
+        system: Name and version of the operating system's kernel.
         python: Version of Python.
         torch: Version of torch.
     """
@@ -53,8 +56,10 @@ class Machine:
     boost: str
     smt: str
     niceness: int
+    policy: str
     load: float
     kernels: str
+    system: str
     python: str
     torch: str
 
@@ -86,8 +91,10 @@ def machine(isa: str = "auto") -> Machine:
         boost=_setting("cpufreq/boost", {"1": "on", "0": "off"}),
         smt=_setting("smt/active", {"1": "on", "0": "off"}),
         niceness=os.getpriority(os.PRIO_PROCESS, 0),
+        policy="real-time" if os.sched_getscheduler(0) in _REAL_TIME else "shared",
         load=round(os.getloadavg()[0], 2),
         kernels=kernels_version(),
+        system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         torch=torch.__version__,
     )
@@ -122,8 +129,9 @@ def _least_busy(count: int) -> set[int]:
 def pinned(threads: int = 1, cpus: set[int] | None = None) -> Iterator[set[int]]:
     """Keep the calling thread, and threads it starts meanwhile, on as many CPUs as it needs, and before others there.
 
-    Priority over other processes is only taken where the system allows it; ``Machine.niceness`` tells. torch computes
-    with as many threads meanwhile: more of them on these CPUs would wait for one another.
+    Priority over other processes is only taken where the system allows it; ``Machine`` tells. It is real-time priority
+    where that is granted: niceness alone counts only among the processes of one session (Linux, autogroup). torch
+    computes with as many threads meanwhile: more of them on these CPUs would wait for one another.
 
     Args:
         threads: How many CPUs, when ``cpus`` is not given: the least busy of those that this process may use.
@@ -132,16 +140,29 @@ def pinned(threads: int = 1, cpus: set[int] | None = None) -> Iterator[set[int]]
     Yields:
         The CPUs. On leaving, everything is as it was.
     """
-    before, niceness = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
-    torch_threads = torch.get_num_threads()
+    before, torch_threads = os.sched_getaffinity(0), torch.get_num_threads()
     chosen = cpus or _least_busy(min(threads, len(before)))
     os.sched_setaffinity(0, chosen)
     torch.set_num_threads(len(chosen))
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, HIGHEST_PRIORITY)
     try:
-        yield chosen
+        with _first_in_line():
+            yield chosen
     finally:
         os.sched_setaffinity(0, before)
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
         torch.set_num_threads(torch_threads)
+
+
+@contextmanager
+def _first_in_line() -> Iterator[None]:
+    """The highest priority that the system grants, given back on leaving."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, HIGHEST_PRIORITY)
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)

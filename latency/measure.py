@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+from scipy.stats import binom, trim_mean
 
 from ..pruning.errors import PrunemapError
 from .cache import exclusive_lock
@@ -88,6 +88,14 @@ def median_and_mad(samples: Samples) -> tuple[Samples, Samples]:
     """Median and median absolute deviation along the first axis."""
     median = np.median(samples, axis=0)
     return median, np.median(np.abs(samples - median), axis=0)
+
+
+def midmean(runs: Samples) -> Samples:
+    """Mean of the middle half along the first axis: as robust as the median against interrupts, and finer.
+
+    Steps of a small network take a few ticks of the clock only, so that their median would be one of very few values.
+    """
+    return np.asarray(trim_mean(runs, 0.25, axis=0))
 
 
 def early_stopping_percentile(samples: Samples, percentile: float = 0.9, confidence: float = 0.99) -> float:

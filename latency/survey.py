@@ -15,7 +15,7 @@ from ..pruning import apply_mapping, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
+from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad, midmean
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
 from .synthetic import SyntheticModule, synthesise
@@ -200,7 +200,7 @@ class _Surveyor:
         taken: list[list[Samples]] = [[] for _ in samplers]
         for _ in range(ROUNDS):
             for samples, batch in zip(taken, interleave(samplers, batches, 1, self._rng), strict=True):
-                samples.append(1e3 * np.median(batch[0], axis=0))
+                samples.append(1e3 * midmean(batch[0]))
             self._reporter.timed(len(subjects), evaluation)
         steps, whole = taken[: len(subjects)], taken[len(subjects) :]
         for subject, rounds in zip(subjects, steps, strict=True):

@@ -17,7 +17,7 @@ from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved
+from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved, midmean
 from .models import Prediction
 from .profile import Profile
 from .rows import step_owners
@@ -201,7 +201,7 @@ def _steps(networks: Sequence[CompiledNetwork]) -> list[Floats]:
     samplers = [network.time_steps for network in networks]
     batches = [batch_size(sampler, fewest=3) for sampler in samplers]
     taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0))
-    return [1e3 * np.median(np.median(rounds, axis=1), axis=0) for rounds in taken]
+    return [1e3 * np.median([midmean(batch) for batch in rounds], axis=0) for rounds in taken]
 
 
 def _layers(profile: Profile, network: CompiledNetwork, steps: Floats) -> tuple[float, ...]:
