@@ -19,7 +19,7 @@ from .cache import write_atomically
 from .machine import Machine
 from .rows import Row, Timing
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"
@@ -32,10 +32,12 @@ _SCHEMA = pa.schema(
         pa.field("rate", pa.float64(), nullable=False),
         pa.field("live_in", pa.int64(), nullable=False),
         pa.field("live_out", pa.int64(), nullable=False),
+        pa.field("stored", pa.int64(), nullable=False),
         pa.field("kept", pa.float64(), nullable=False),
         pa.field("read", pa.float64(), nullable=False),
         pa.field("ms", pa.float64(), nullable=False),
         pa.field("staging_ms", pa.float64(), nullable=False),
+        pa.field("staged", pa.bool_(), nullable=False),
         pa.field("mad_ms", pa.float64(), nullable=False),
         pa.field("samples_ms", pa.list_(pa.float64()), nullable=False),
         pa.field("unstable", pa.bool_(), nullable=False),

@@ -28,10 +28,12 @@ class Row:
         choice: The layer's choice, canonical.
         live_in: Input channels that were live: produced by the layers before, and read.
         live_out: Filters that were live: not removed, and read by the layers after.
+        stored: Outputs that had a place in memory; more than are live where other summands of an addition need them.
         kept: Share of the layer's weights that are not zero and meet live channels.
         read: Share of the input channels that some kept weight reads.
         ms: Median over rounds of the time that the layer's steps took inside whole-network runs.
-        staging_ms: The part of ``ms`` that went into rearranging its input.
+        staging_ms: The part of ``ms`` that went into rearranging its input; none where another layer had done so.
+        staged: Whether it read a rearranged input.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
@@ -43,10 +45,12 @@ class Row:
     choice: Choice
     live_in: int
     live_out: int
+    stored: int
     kept: float
     read: float
     ms: float
     staging_ms: float
+    staged: bool
     mad_ms: float
     samples_ms: tuple[float, ...]
     unstable: bool

@@ -214,6 +214,7 @@ class _Surveyor:
 
     def _rows(self, subject: _Subject) -> Iterator[Row]:
         mapping = canonical_mapping(self._network, subject.probe.mapping)
+        steps = {step.layer: step for step in subject.compiled.steps if step.op == "convolution"}
         unstable = self._unstable(subject)
         for layer in self._network.layers:
             name = layer.name
@@ -227,6 +228,8 @@ class _Surveyor:
                 choice=mapping[name],
                 **vars(subject.weights[name]),
                 **vars(timing),
+                stored=steps[name].shape[0],
                 staging_ms=min(timing.ms, subject.staging[name]),
+                staged=layer.stride != (1, 1) and (steps[name].candidate or "").startswith("pixels"),
                 unstable=unstable(name),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
@@ -13,20 +14,23 @@ from scipy.optimize import isotonic_regression
 
 Array = NDArray[np.float64]
 
+CELLS = 256
+"""Equal parts into which a curve is cut, so that it can be read without a search."""
+
 
 @dataclass(frozen=True)
 class Cost:
     """Time of a layer.
 
     Attributes:
-        ms: Milliseconds.
+        ms: Milliseconds, without rearranging the input.
         error: Their standard error.
-        staging_ms: The part of ``ms`` that goes into rearranging the input.
+        staged: How often, from 0 to 1, its input was rearranged first.
     """
 
     ms: float
     error: float
-    staging_ms: float = 0.0
+    staged: float = 0.0
 
 
 def isotonic(values: Array) -> Array:
@@ -42,9 +46,10 @@ class DensityCurve:
     Args:
         points: (share, cost); costs at one share are averaged.
         dense: Cost of the dense layer.
+        least: What the layer takes at least.
     """
 
-    def __init__(self, points: Iterable[tuple[float, Cost]], dense: Cost) -> None:
+    def __init__(self, points: Iterable[tuple[float, Cost]], dense: Cost, least: float = 0.0) -> None:
         at: dict[float, list[Cost]] = {}
         for share, cost in points:
             at.setdefault(round(share, 3), []).append(cost)
@@ -55,27 +60,38 @@ class DensityCurve:
         self._ms = np.append(ms, max([dense.ms, *ms[-1:]]))
         self._shares = np.array([*shares, 1.0])
         self._error = np.array([cost.error for cost in (*costs, dense)])
-        self._staging = np.array([cost.staging_ms for cost in (*costs, dense)])
+        self._staged = np.array([cost.staged for cost in (*costs, dense)])
+        self._least = least
+        self._cells: list[tuple[float, float, float, float]] = self._cut()
 
     def at(self, share: float) -> Cost:
         """Cost where ``share`` of the weights is left.
 
-        Below the smallest measured share it lies halfway between the straight continuation of the curve and what is
-        proportional to the weights left; half of what that takes off is added to the error.
+        Below the smallest measured share the curve goes straight on; half of what that takes off is added to the error.
         """
-        known = (self._ms, self._error, self._staging)
-        ms, error, staging = (float(np.interp(share, self._shares, values)) for values in known)
-        least = float(self._shares[0])
-        if share >= least:
-            return Cost(ms, error, staging)
-        slope = (float(np.interp(2 * least, self._shares, self._ms)) - ms) / least
-        straight = max(0.0, ms - slope * (least - share))
-        proportional = staging + (ms - staging) * share / least
-        beyond = (straight + proportional) / 2
-        return Cost(beyond, math.hypot(error, (ms - beyond) / 2), staging)
+        place = min(share, 1.0) * CELLS
+        ms, slope, error, staged = self._cells[int(place)]
+        return Cost(ms + slope * (place - int(place)), error, staged)
+
+    @property
+    def cells(self) -> list[tuple[float, float, float, float]]:
+        """Per cell ms at its start, ms over its length, error, and how often the input is staged."""
+        return self._cells
+
+    def _cut(self) -> list[tuple[float, float, float, float]]:
+        grid = np.arange(CELLS + 2) / CELLS
+        ms, error, staged = (np.interp(grid, self._shares, v) for v in (self._ms, self._error, self._staged))
+        first = float(self._shares[0])
+        if first < 1.0:
+            beyond = grid < first
+            slope = (float(np.interp(2 * first, self._shares, self._ms)) - self._ms[0]) / first
+            straight = np.maximum(min(self._least, self._ms[0]), self._ms[0] - slope * (first - grid[beyond]))
+            error[beyond] = np.hypot(error[beyond], (self._ms[0] - straight) / 2)
+            ms[beyond] = straight
+        return list(zip(*(v[:-1].tolist() for v in (ms, np.append(np.diff(ms), 0.0), error, staged)), strict=True))
 
 
-def misses(points: list[tuple[float, Cost]], dense: Cost) -> Array:
+def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array:
     """How far each point lies from the curve through the others, in ms: shape (points, 2), the miss and the cost.
 
     Points below all others' shares are left out: a curve is not asked to tell them.
@@ -84,7 +100,7 @@ def misses(points: list[tuple[float, Cost]], dense: Cost) -> Array:
     for index, (share, cost) in enumerate(points):
         others = points[:index] + points[index + 1 :]
         if others and share >= min(other for other, _ in others):
-            found.append((DensityCurve(others, dense).at(share).ms - cost.ms, cost.ms))
+            found.append((DensityCurve(others, dense, least).at(share).ms - cost.ms, cost.ms))
     return np.array(found).reshape(-1, 2)
 
 
@@ -93,7 +109,7 @@ def mean(costs: list[Cost]) -> Cost:
     return Cost(
         ms=sum(cost.ms for cost in costs) / len(costs),
         error=math.hypot(*(cost.error for cost in costs)) / len(costs),
-        staging_ms=sum(cost.staging_ms for cost in costs) / len(costs),
+        staged=sum(cost.staged for cost in costs) / len(costs),
     )
 
 
@@ -102,30 +118,43 @@ class WidthSurface:
 
     Bilinear on the grid of measured widths. A grid point that could not be measured, because both sides of the layer
     belong to groups that shrink together, is read off the layer's other points by the share of work left.
+
+    Args:
+        points: (live inputs, live outputs) -> milliseconds.
+        full: All inputs and outputs.
     """
 
     def __init__(self, points: AbstractMapping[tuple[int, int], float], full: tuple[int, int]) -> None:
-        self._full = full
-        self._inputs = np.array(sorted({live_in for live_in, _ in points}), dtype=np.float64)
-        self._outputs = np.array(sorted({live_out for _, live_out in points}), dtype=np.float64)
-        by_work = sorted((self._work(*widths), ms) for widths, ms in points.items())
+        inputs, outputs = (sorted({widths[side] for widths in points}) for side in (0, 1))
+        by_work = sorted((i * o / (full[0] * full[1]), ms) for (i, o), ms in points.items())
         work, ms = (np.array(column) for column in zip(*by_work, strict=True))
         smooth = isotonic(ms)
-        self._grid = np.array(
-            [
-                [points.get((int(i), int(o)), float(np.interp(self._work(i, o), work, smooth))) for o in self._outputs]
-                for i in self._inputs
-            ]
-        )
 
-    def at(self, live_in: float, live_out: float) -> float:
-        """Milliseconds; below the smallest measured widths, what it is there."""
-        column = [np.interp(live_out, self._outputs, row) for row in self._grid]
-        return float(np.interp(live_in, self._inputs, column))
+        def known(i: int, o: int) -> float:
+            return points.get((i, o), float(np.interp(i * o / (full[0] * full[1]), work, smooth)))
 
-    def share(self, live_in: float, live_out: float) -> float:
-        """Cost at these widths over the cost at full width."""
-        return self.at(live_in, live_out) / max(self.at(*self._full), 1e-9)
+        self._inputs = [width / full[0] for width in inputs]
+        self._outputs = [width / full[1] for width in outputs]
+        self._grid = [[known(i, o) for o in outputs] for i in inputs]
 
-    def _work(self, live_in: float, live_out: float) -> float:
-        return live_in * live_out / (self._full[0] * self._full[1])
+    def at(self, inputs: float, outputs: float) -> float:
+        """Milliseconds at these shares of channels; below the smallest measured widths, what it is there."""
+        low, part = _between(self._inputs, inputs)
+        left, across = _between(self._outputs, outputs)
+        row = self._grid[low]
+        ms = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
+        if part:
+            row = self._grid[low + 1]
+            other = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
+            ms += part * (other - ms)
+        return ms
+
+
+def _between(knots: list[float], value: float) -> tuple[int, float]:
+    """The knot at or below ``value``, and how far ``value`` lies from it towards the next; ends are not passed."""
+    right = bisect_right(knots, value)
+    if right == 0:
+        return 0, 0.0
+    if right == len(knots):
+        return right - 1, 0.0
+    return right - 1, (value - knots[right - 1]) / (knots[right] - knots[right - 1])

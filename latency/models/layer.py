@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,76 +15,123 @@ from ...pruning.mapping import DENSE, Choice
 from ...pruning.network import LayerSpec
 from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
-from .curves import Cost, DensityCurve, WidthSurface, mean, misses
-from .widths import Effect, Widths
+from .curves import CELLS, Cost, DensityCurve, WidthSurface, mean, misses
 
 K = TypeVar("K")
+Priced = tuple[float, float, float]
+"""Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
+
+
+class Option(NamedTuple):
+    """A choice of a layer, prepared for pricing.
+
+    Attributes:
+        choice: Canonical.
+        written: Share of the layer's filters that stay.
+        read: Share of its input channels that it reads.
+        density: Share of the weights that it keeps.
+        removes: ``weights``, ``filters`` or ``channels``; ``nothing`` when dense.
+        cells: Its scheme's curve, see ``DensityCurve``; None when dense.
+    """
+
+    choice: Choice
+    written: float
+    read: float
+    density: float
+    removes: str
+    cells: list[tuple[float, float, float, float]] | None
 
 
 class LayerCosts:
     """Everything measured of one layer.
 
-    What neighbours do not produce or do not read is not computed, so that under one scheme a layer's cost is taken as
-    a curve over the share of its weights that are left, whoever removed the others. Rearranging the input depends on
-    the channels that are produced alone.
+    Of ``stored`` outputs each costs something, and so does each weight that meets live channels on both sides. So under
+    one scheme a layer's cost per stored output is a curve over the weights left per stored output, whoever removed the
+    others; without zeros it is a surface over weights per stored output and stored outputs. Rearranging the input for
+    a stride is kept apart: layers that read one value with equal strides share it, and the first one pays.
 
     Args:
         layer: The layer.
         rows: Its rows.
+        least: What a step takes that computes next to nothing, in ms.
     """
 
-    def __init__(self, layer: LayerSpec, rows: list[Row]) -> None:
+    def __init__(self, layer: LayerSpec, rows: list[Row], least: float) -> None:
         self._layer = layer
-        self._full = (layer.in_channels, layer.out_channels)
-        narrow = by(lambda row: (row.live_in, row.live_out), (row for row in rows if not row.mixed))
-        self._surface = WidthSurface({live: steady_mean(same).ms for live, same in narrow.items()}, self._full)
+        self._least = least
+        self._follows = layer.follows
+        full = (layer.in_channels, layer.out_channels)
+        narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
+        means = {live: steady_mean(same) for live, same in narrow.items()}
+        self._surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full)
+        self._surface_full = max(self._surface.at(1.0, 1.0), 1e-9)
+        staging = any(row.staged for row in rows)
+        self._staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
         mixed = [row for row in rows if row.mixed and row.kept]
-        whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == self._full]
-        self._dense = steady_mean([*narrow[self._full], *whole])
+        whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == full]
+        self._dense = steady_mean([*narrow[full], *whole])
+        self.whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
-        points = {
-            scheme: [(row.kept, self._all_produced(row)) for row in steadiest(own)] for scheme, own in sparse.items()
-        }
-        self._curves = {scheme: DensityCurve(own, self._dense) for scheme, own in points.items()}
-        self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense) for own in points.values())])
+        points = {scheme: [self._point(row) for row in steadiest(own)] for scheme, own in sparse.items()}
+        self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
+        self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
         self._read = {choice: float(np.mean([row.read for row in same])) for choice, same in by(_choice, mixed).items()}
+        paid = [row.staging_ms * layer.in_channels / max(row.live_in, 1) for row in rows if row.staging_ms]
+        self.staging_ms = float(np.median(paid)) if paid else 0.0
 
-    def cost(self, choice: Choice, widths: Widths) -> Cost:
-        """What a canonical ``choice`` costs where neighbours leave the widths given.
+    def option(self, choice: Choice) -> Option:
+        """A canonical choice, prepared.
 
         Raises:
             PrunemapError: When its scheme was not measured.
         """
         if choice == DENSE:
-            return self.cost_narrowed(widths)
-        inputs, outputs = widths[0] / self._full[0], widths[1] / self._full[1]
-        work = inputs if self._layer.follows else inputs * outputs
-        cost = self._curve(choice).at(kept_share(self._layer, choice) * work)
-        ms = cost.ms - cost.staging_ms * (1.0 - inputs)
-        return Cost(ms, cost.error)
+            return Option(choice, 1.0, 1.0, 1.0, "nothing", None)
+        removes = parse_scheme(choice.scheme).removes
+        density = kept_share(self._layer, choice)
+        cells = self._curve(choice).cells if removes == "weights" or choice.scheme in self._curves else None
+        written, read = density if removes == "filters" else 1.0, density if removes == "channels" else 1.0
+        if removes == "weights":
+            read = self._read_share(choice, density)
+        return Option(choice, written, read, density, removes, cells)
 
-    def cost_narrowed(self, widths: Widths) -> Cost:
-        """What the layer costs without zeros at the widths that are left, its own removal included."""
-        share = self._surface.share(*widths)
-        return Cost(self._dense.ms * share, self._dense.error * share)
+    def sparse(self, option: Option, kept: float, stored: float) -> Priced:
+        """Cost of an option that saves its own work alone.
 
-    def effect(self, choice: Choice) -> Effect:
-        """What a canonical choice does to channels: removed ones are known, those left unread were measured.
+        Args:
+            option: From ``option``.
+            kept: Share of the weights that neighbours leave.
+            stored: Share of the outputs that have a place in memory.
 
         Raises:
-            PrunemapError: As ``cost``.
+            PrunemapError: When its scheme was not measured.
         """
-        removes = parse_scheme(choice.scheme).removes
-        kept = kept_share(self._layer, choice)
-        if removes != "weights":
-            return Effect(written=kept, read=1.0) if removes == "filters" else Effect(written=1.0, read=kept)
-        if choice != DENSE:
-            self._curve(choice)
+        cells = option.cells or self._curve(option.choice).cells
+        place = min(kept / stored * option.density, 1.0) * CELLS
+        cell = int(place)
+        ms, slope, error, staged = cells[cell]
+        least = self._least
+        return least + stored * (ms + slope * (place - cell) - least), error * stored, staged
+
+    def narrowed(self, kept: float, stored: float) -> Priced:
+        """What the layer costs without zeros in what is left of it; arguments as ``sparse``."""
+        if kept == stored == 1.0:
+            return self.whole
+        inputs = stored if self._follows else kept / stored
+        share = self._surface.at(inputs, stored) / self._surface_full
+        ms, error, staged = self.whole
+        if self._staged is not None:
+            staged = self._staged.at(inputs, stored)
+        return ms * share, error * share, staged
+
+    def _read_share(self, choice: Choice, density: float) -> float:
+        """Share of input channels that the choice's weights read, as it was measured."""
+        self._curve(choice)
         points = sorted(
             (kept_share(self._layer, c), read) for c, read in self._read.items() if c.scheme == choice.scheme
         )
         shares, reads = zip(*points, (1.0, 1.0), strict=True)
-        return Effect(read=float(np.interp(kept, shares, reads)))
+        return float(np.interp(density, shares, reads))
 
     def _curve(self, choice: Choice) -> DensityCurve:
         if choice.scheme not in self._curves:
@@ -94,11 +142,11 @@ class LayerCosts:
             )
         return self._curves[choice.scheme]
 
-    def _all_produced(self, row: Row) -> Cost:
-        """A row's cost if neighbours produced all of the layer's inputs."""
-        inputs = min(1.0, row.live_in / (self._layer.in_channels * row.read))
-        staging = row.staging_ms / inputs
-        return Cost(row.ms - row.staging_ms + staging, standard_error(row), staging)
+    def _point(self, row: Row) -> tuple[float, Cost]:
+        """Weights per stored output, and what the layer would cost if all outputs were stored."""
+        stored = max(row.stored, 1) / self._layer.out_channels
+        ms = self._least + max(0.0, row.ms - row.staging_ms - self._least) / stored
+        return min(1.0, row.kept / stored), Cost(ms, standard_error(row) / stored, float(row.staged))
 
 
 def steadiest(rows: list[Row]) -> list[Row]:
@@ -108,7 +156,7 @@ def steadiest(rows: list[Row]) -> list[Row]:
 
 def steady_mean(rows: list[Row]) -> Cost:
     """Average over probes that show the same thing: neighbours differ, and none is more typical than another."""
-    return mean([Cost(row.ms, standard_error(row), row.staging_ms) for row in steadiest(rows)])
+    return mean([Cost(row.ms - row.staging_ms, standard_error(row), float(row.staged)) for row in steadiest(rows)])
 
 
 def _choice(row: Row) -> Choice:
@@ -122,7 +170,7 @@ def context_spread(layers: Iterable[LayerCosts]) -> float:
     know. Pooled over all layers, larger times counting more; at least the 1 % to which a time is known at all.
     """
     missed = np.concatenate([np.empty((0, 2)), *(layer.misses for layer in layers)])
-    return max(STABLE, float(np.sqrt((missed[:, 0] ** 2).sum() / max((missed[:, 1] ** 2).sum(), 1e-18))))
+    return max(STABLE, math.sqrt(float((missed[:, 0] ** 2).sum()) / max(float((missed[:, 1] ** 2).sum()), 1e-18)))
 
 
 def by(key: Callable[[Row], K], rows: Iterable[Row]) -> dict[K, list[Row]]:

@@ -7,30 +7,33 @@ so that caches are as in a network; ours inside runs of the network itself.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Sequence
 from statistics import NormalDist
 
-from ...pruning import canonical_choice, canonical_mapping
-from ...pruning.mapping import Choice, Mapping
+from ...pruning import canonical_choice
+from ...pruning.choices import lone_reader
+from ...pruning.mapping import DENSE, Choice, Mapping
 from ...pruning.network import Network
 from ..measure import STABLE
-from ..probes import narrows
 from ..rows import Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
 from .curves import Cost
-from .layer import LayerCosts, by, context_spread
-from .widths import NO_EFFECT, Effect, ExpectedWidths, Widths
+from .layer import LayerCosts, Option, Priced, by, context_spread
+from .widths import ExpectedWidths, Shares
 
 _DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)
+
+
+_LEAST_SHARE = 1e-3
 
 
 @MODELS.register("table")
 class TableModel:
     """Sums measured layers.
 
-    A layer costs what its scheme costs at the share of weights that its choice and the widths that neighbours leave it
-    (``ExpectedWidths``) keep; where nothing is pruned, or the choice narrows a whole channel group, what the dense
-    layer costs at the widths that are left. The rest is constant.
+    A layer costs what its scheme costs at the weights that its choice and its neighbours leave it (``ExpectedWidths``);
+    where nothing is pruned, or the choice narrows a whole channel group, what the dense layer costs at the widths that
+    are left. The rest is constant.
 
     The band holds, as independent errors of the layers, the noise of each median and how far measurements of a layer
     lie from what the others say (``context_spread``); and, common to all, the 1 % to which a measurement is stable.
@@ -40,15 +43,23 @@ class TableModel:
         self._network = network
         self._names = tuple(layer.name for layer in network.layers)
         self._index = {name: index for index, name in enumerate(self._names)}
-        self._expected = ExpectedWidths(network)
-        self._full = self._expected.widths(Mapping(), {})
         rows = by(lambda row: row.layer, survey.rows)
-        self._layers = [LayerCosts(layer, rows[layer.name]) for layer in network.layers]
+        least = min(row.ms - row.staging_ms for row in survey.rows)
+        self._layers = [LayerCosts(layer, rows[layer.name], least) for layer in network.layers]
         self._context = context_spread(self._layers)
         self._constant = Cost(survey.constant.ms, standard_error(survey.constant))
-        self._cost = lru_cache(maxsize=1 << 16)(self._compute_cost)
-        self._effect = lru_cache(maxsize=1 << 16)(self._compute_effect)
-        self._widths = lru_cache(maxsize=1 << 12)(self._compute_widths)
+        self._options = [{DENSE: layer.option(DENSE)} for layer in self._layers]
+        self._expected = ExpectedWidths(network)
+        self._siblings = self._find_siblings()
+        self._untouched = [(1.0, 1.0, 1.0)] * len(self._names)
+        lone = {lone_reader(network, group) for group in network.groups}
+        self._reads_alone = [name in lone for name in self._names]
+        self._writes = [network.writes[name] for name in self._names]
+        self._removable = [
+            (number, [self._index[name] for name in group.producers])
+            for number, group in enumerate(network.groups)
+            if not group.fixed and group.producers
+        ]
 
     def predict(self, mapping: Mapping) -> Prediction:
         """Latency of the whole network under ``mapping``, with its 90 % band.
@@ -57,10 +68,10 @@ class TableModel:
             PrunemapError: For a layer that the network has not, a choice that does not fit its layer, or a scheme that
                 was not measured.
         """
-        total, variance = self._constant.ms, self._constant.error**2
-        for point in self._points(mapping):
-            total += point.ms
-            variance += point.error * point.error
+        total, variance, context = self._constant.ms, self._constant.error**2, self._context**2
+        for ms, error, _ in self._costs(mapping):
+            total += ms
+            variance += error * error + context * ms * ms
         half = _DEVIATIONS * math.sqrt(variance + (STABLE * total) ** 2)
         return Prediction(total, max(0.0, total - half), total + half)
 
@@ -70,7 +81,7 @@ class TableModel:
         Raises:
             PrunemapError: As ``predict``.
         """
-        return tuple(point.ms for point in self._points(mapping))
+        return tuple(cost[0] for cost in self._costs(mapping))
 
     def layer_ms(self, layer: str, choice: Choice) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense.
@@ -78,40 +89,78 @@ class TableModel:
         Raises:
             PrunemapError: As ``predict``.
         """
-        index = self._index[self._network.layer(layer).name]
-        return self._points(Mapping({layer: choice}))[index].ms
+        return self.layers_ms(Mapping({layer: choice}))[self._index[self._network.layer(layer).name]]
 
-    def _points(self, mapping: Mapping) -> list[Cost]:
-        """The cost of every layer."""
-        changing = []
+    def _costs(self, mapping: Mapping) -> list[Priced]:
+        """Per layer: ms, their error, and how often its input is staged."""
+        chosen = [options[DENSE] for options in self._options]
+        effects = False
         for name, choice in mapping.items():
-            if name not in self._index:
-                self._network.layer(name)
-            effect = self._effect(self._index[name], choice)
-            if effect is not NO_EFFECT:
-                changing.append((name, choice))
-        widths, narrowing = self._widths(tuple(changing)) if changing else (self._full, frozenset())
-        return [
-            self._cost(index, mapping[name], widths[index], name in narrowing) for index, name in enumerate(self._names)
-        ]
+            option = self._option(name, choice)
+            chosen[self._index[name]] = option
+            effects = effects or option.written < 1.0 or option.read < 1.0
+        if not effects:
+            found = [
+                layer.whole if option.removes == "nothing" else layer.sparse(option, 1.0, 1.0)
+                for layer, option in zip(self._layers, chosen, strict=True)
+            ]
+            return self._with_staging(found, self._untouched)
+        alike = self._alike(chosen)
+        shares = self._expected.shares([o.written for o in chosen], [o.read for o in chosen], alike)
+        found = []
+        for index, (layer, option, share) in enumerate(zip(self._layers, chosen, shares, strict=True)):
+            produced, needed, stored = share
+            kept = produced * needed
+            if stored < _LEAST_SHARE:
+                stored = _LEAST_SHARE
+            if option.removes == "nothing":
+                found.append(layer.narrowed(kept, stored))
+            elif option.removes != "weights" and self._narrows(index, option, alike):
+                found.append(layer.narrowed(kept * option.density, stored))
+            else:
+                found.append(layer.sparse(option, kept, stored))
+        return self._with_staging(found, shares)
 
-    def _compute_effect(self, index: int, choice: Choice) -> Effect:
-        effect = self._layers[index].effect(canonical_choice(self._network.layers[index], choice))
-        return effect if effect != NO_EFFECT else NO_EFFECT
+    def _option(self, name: str, choice: Choice) -> Option:
+        try:
+            return self._options[self._index[name]][choice]
+        except KeyError:
+            layer = self._network.layer(name)
+            index = self._index[name]
+            return self._options[index].setdefault(choice, self._layers[index].option(canonical_choice(layer, choice)))
 
-    def _compute_widths(self, changing: tuple[tuple[str, Choice], ...]) -> tuple[tuple[Widths, ...], frozenset[str]]:
-        """Widths of every layer, own removal included for those layers, also returned, that narrow a group."""
-        mapping = canonical_mapping(self._network, Mapping(dict(changing)))
-        effects = {self._index[name]: self._effect(self._index[name], choice) for name, choice in changing}
-        widths = list(self._expected.widths(mapping, effects))
-        narrowing = frozenset(name for name, _ in changing if narrows(self._network, name, mapping))
-        for index in map(self._index.__getitem__, narrowing):
-            live_in, live_out = widths[index]
-            widths[index] = (live_in * effects[index].read, live_out * effects[index].written)
-        return tuple(widths), narrowing
+    def _alike(self, chosen: list[Option]) -> set[int]:
+        """Channel groups whose producers all remove the same filters."""
+        found = set()
+        for group, (first, *others) in self._removable:
+            if chosen[first].removes == "filters":
+                choice = chosen[first].choice
+                if all(chosen[other].choice == choice for other in others):
+                    found.add(group)
+        return found
 
-    def _compute_cost(self, index: int, choice: Choice, widths: Widths, narrowing: bool) -> Cost:
-        layer = self._layers[index]
-        canonical = canonical_choice(self._network.layers[index], choice)
-        cost = layer.cost_narrowed(widths) if narrowing else layer.cost(canonical, widths)
-        return Cost(cost.ms, math.hypot(cost.error, self._context * cost.ms))
+    def _narrows(self, index: int, option: Option, alike: set[int]) -> bool:
+        """Whether the option takes channels from the neighbours too, and does not only save the layer's own work."""
+        return self._writes[index] in alike if option.removes == "filters" else self._reads_alone[index]
+
+    def _with_staging(self, costs: list[Priced], shares: Sequence[Shares]) -> list[Priced]:
+        """The costs with that of rearranging inputs: the first layer that needs it pays for all that share it."""
+        for siblings in self._siblings:
+            left = 1.0
+            for index, staging_ms in siblings:
+                ms, error, staged = costs[index]
+                costs[index] = ms + left * staged * shares[index][0] * staging_ms, error, staged
+                left *= 1.0 - staged
+        return costs
+
+    def _find_siblings(self) -> list[list[tuple[int, float]]]:
+        """Layers that read one value with equal strides, and what rearranging it costs each that is the first to."""
+        groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
+        for index, place in enumerate(self._expected.places):
+            groups.setdefault((place.source, self._network.layers[index].stride), []).append(index)
+        found = []
+        for members in groups.values():
+            paid = [self._layers[index].staging_ms for index in members]
+            if any(paid):
+                found.append([(index, own or max(paid)) for index, own in zip(members, paid, strict=True)])
+        return found

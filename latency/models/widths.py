@@ -1,57 +1,59 @@
-"""How many channels of every layer are expected to be live under a mapping, by its place in the graph.
+"""What neighbours leave of every layer under a mapping, as expected shares of channels, by its place in the graph.
 
 ``pruning.live_counts`` counts by channel groups and never less than there is. Kernels see more: the value of a layer
 before a residual addition has that layer's zeros, though its group is whole; and what all readers of a value leave
-unread is not computed. Here both are followed through the graph as shares of channels, which layers choose
-independently of one another unless they choose as a group.
+unread is not computed. Both are followed through the graph as shares of channels, which layers choose independently of
+one another unless they choose as a group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AbstractMapping
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from ...pruning.choices import shared_filters
-from ...pruning.mapping import Mapping
 from ...pruning.network import Network
 
-Widths = tuple[float, float]
-"""Live input and output channels of a layer."""
+Shares = tuple[float, float, float]
+"""Shares of a layer's channels: inputs that are not zero, outputs that somebody reads, outputs that have a place in
+memory. The last is the larger one where other summands of an addition hold what this layer need not compute."""
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What a choice does to channels.
-
-    Attributes:
-        written: Share of the layer's filters that stay.
-        read: Share of its input channels that it reads.
-    """
-
-    written: float = 1.0
-    read: float = 1.0
-
-
-NO_EFFECT = Effect()
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """A layer, an addition (``layer`` is None) or a function with f(0) != 0 (``opaque``), between values."""
+class _Operation(NamedTuple):
+    """A layer, an addition (``layer`` is -1) or a function with f(0) != 0 (``opaque``), between values."""
 
     sources: tuple[int, ...]
-    layer: int | None
-    follows: bool = False
-    opaque: bool = False
-    group: int = -1
+    layer: int
+    follows: bool
+    opaque: bool
+    group: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a layer stands: the values it reads and makes, and those between which its channels are shared.
+
+    Attributes:
+        source: The value it reads.
+        value: The value it makes.
+        first: The first of the values that additions tie to it: all that is read of any is reached from there.
+        last: The last of them: their sum.
+        whole: Whether all channels have to be there: the network's output, or read by a function with f(0) != 0.
+        follows: Whether it is a depthwise layer.
+    """
+
+    source: int
+    value: int
+    first: int
+    last: int
+    whole: bool
+    follows: bool
 
 
 class ExpectedWidths:
     """Shares of live channels through a network. Values are numbered: 0 is the input, i + 1 what operation i makes."""
 
     def __init__(self, network: Network) -> None:
-        self._network = network
-        self._full = [(layer.in_channels, layer.out_channels) for layer in network.layers]
         index = {layer.name: i for i, layer in enumerate(network.layers)}
         writers = {name: group for group, members in enumerate(network.groups) for name in members.producers}
         value_of: dict[str, int] = {network.nodes[0].name: 0}
@@ -59,74 +61,80 @@ class ExpectedWidths:
         self._operations: list[_Operation] = []
         for node in network.nodes[1:]:
             sources = tuple(value_of[name] for name in node.inputs)
-            layer = index.get(node.target or "")
-            if layer is None and node.op != "add" and node.keeps_zero:
+            layer = index.get(node.target or "", -1)
+            if layer < 0 and node.op != "add" and node.keeps_zero:
                 value_of[node.name] = sources[0]
                 continue
-            follows = layer is not None and network.layers[layer].follows
-            made_by.append(node.target if layer is not None and node.target else made_by[sources[0]])
+            follows = layer >= 0 and network.layers[layer].follows
+            made_by.append(node.target if layer >= 0 and node.target else made_by[sources[0]])
             group = writers.get(made_by[-1], -1)
             self._operations.append(_Operation(sources, layer, follows, not node.keeps_zero, group))
             value_of[node.name] = len(self._operations)
         self._output = value_of[network.nodes[-1].name]
+        self._backward = tuple((number, *self._operations[number - 1]) for number in range(len(self._operations), 0, -1))
+        self.places = self._find_places(len(network.layers))
 
-    def widths(self, mapping: Mapping, effects: AbstractMapping[int, Effect]) -> tuple[Widths, ...]:
-        """Live channels that neighbours leave to every layer, without the effect of its own choice.
+    def shares(self, written: Sequence[float], read: Sequence[float], alike: Set[int]) -> list[Shares]:
+        """What neighbours leave to every layer.
 
         Args:
-            mapping: Canonical choices.
-            effects: Layer number -> effect, for the layers whose choice has one.
+            written: Per layer, the share of its filters that its choice leaves.
+            read: Per layer, the share of its input channels that its choice reads.
+            alike: Channel groups whose producers all keep the same filters.
         """
-        zero = self._zero_shares(mapping, effects)
-        unneeded = self._unneeded_shares(effects)
-        found: list[Widths] = list(self._full)
-        for number, operation in enumerate(self._operations, start=1):
-            if operation.layer is not None:
-                live_in, live_out = self._full[operation.layer]
-                produced, needed = 1.0 - zero[operation.sources[0]], 1.0 - unneeded[number]
-                if operation.follows:
-                    produced = needed = produced * needed
-                found[operation.layer] = (live_in * produced, live_out * needed)
-        return tuple(found)
+        zero = self._zero_shares(written, alike)
+        unneeded = self._unneeded_shares(read)
+        found = []
+        for place in self.places:
+            produced, needed = 1.0 - zero[place.source], 1.0 - unneeded[place.value]
+            stored = 1.0 if place.whole else (1.0 - zero[place.last]) * (1.0 - unneeded[place.first])
+            found.append((produced * needed, needed, stored) if place.follows else (produced, needed, stored))
+        return found
 
-    def _zero_shares(self, mapping: Mapping, effects: AbstractMapping[int, Effect]) -> list[float]:
+    def _zero_shares(self, written: Sequence[float], alike: Set[int]) -> list[float]:
         """Share of channels of each value that are zero."""
         zero = [0.0]
-        for operation in self._operations:
-            given = [zero[source] for source in operation.sources]
-            if operation.opaque:
+        for sources, layer, follows, opaque, group in self._operations:
+            if opaque:
                 zero.append(0.0)
-            elif operation.layer is not None:
-                own = 1.0 - effects.get(operation.layer, NO_EFFECT).written
-                zero.append(given[0] if operation.follows else own)
-            elif all(given) and self._alike(operation.group, mapping):
-                zero.append(min(given))
+            elif layer >= 0:
+                zero.append(zero[sources[0]] if follows else 1.0 - written[layer])
             else:
-                zero.append(_product(given))
+                one, other = (zero[source] for source in sources) if len(sources) == 2 else (zero[sources[0]],) * 2
+                zero.append(min(one, other) if group in alike else one * other)
         return zero
 
-    def _unneeded_shares(self, effects: AbstractMapping[int, Effect]) -> list[float]:
+    def _unneeded_shares(self, read: Sequence[float]) -> list[float]:
         """Share of channels of each value that nobody reads."""
         unneeded = [1.0] * (len(self._operations) + 1)
         unneeded[self._output] = 0.0
-        for number in range(len(self._operations), 0, -1):
-            operation = self._operations[number - 1]
-            skipped = unneeded[number]
-            if operation.opaque:
-                skipped = 0.0
-            elif operation.layer is not None:
-                read = effects.get(operation.layer, NO_EFFECT).read
-                skipped = 1.0 - read * (1.0 - skipped) if operation.follows else 1.0 - read
-            for source in operation.sources:
+        for number, sources, layer, follows, opaque, _ in self._backward:
+            if layer >= 0:
+                skipped = 1.0 - read[layer] * (1.0 - unneeded[number]) if follows else 1.0 - read[layer]
+                unneeded[sources[0]] *= skipped
+                continue
+            skipped = 0.0 if opaque else unneeded[number]
+            for source in sources:
                 unneeded[source] *= skipped
         return unneeded
 
-    def _alike(self, group: int, mapping: Mapping) -> bool:
-        return group >= 0 and shared_filters(self._network.groups[group], mapping) is not None
-
-
-def _product(shares: list[float]) -> float:
-    result = 1.0
-    for share in shares:
-        result *= share
-    return result
+    def _find_places(self, layers: int) -> tuple[_Place, ...]:
+        tied = list(range(len(self._operations) + 1))
+        whole = {self._output}
+        for number, operation in enumerate(self._operations, start=1):
+            if operation.opaque:
+                whole |= {number, *operation.sources}
+            elif operation.layer < 0:
+                joined = {tied[source] for source in operation.sources}
+                tied = [number if root in joined else root for root in tied]
+        members: dict[int, list[int]] = {}
+        for value, root in enumerate(tied):
+            members.setdefault(root, []).append(value)
+        found: dict[int, _Place] = {}
+        for number, operation in enumerate(self._operations, start=1):
+            if operation.layer >= 0:
+                own = members[tied[number]]
+                everything = bool(whole & set(own))
+                place = _Place(operation.sources[0], number, own[0], own[-1], everything, operation.follows)
+                found[operation.layer] = place
+        return tuple(found[layer] for layer in range(layers))
