@@ -16,6 +16,7 @@ from scipy.stats import binom, trim_mean
 from ..pruning.errors import PrunemapError
 from .cache import exclusive_lock
 from .machine import Machine, machine, pinned
+from .pace import Pace
 
 Samples = NDArray[np.float64]
 
@@ -23,8 +24,10 @@ ROUNDS = 9
 """Interleaved repetitions of each subject in one evaluation (google-benchmark's default)."""
 EVALUATIONS = 9
 """How often an unstable measurement is repeated (Highway's nanobenchmark)."""
-TRIES = 3
-"""How often a batch is taken when another process interrupts it."""
+TRIES = 6
+"""How often a batch is taken when another process interrupts it or slows the machine down."""
+QUIET = 1.03
+"""Largest pace beside a measurement that is taken for a quiet machine's."""
 PATIENCE_SECONDS = 45.0
 """After so long no further evaluation is begun, however unstable the last one was."""
 STABLE = 0.01
@@ -62,12 +65,14 @@ class Measurement:
     """Latency of one network.
 
     Attributes:
-        median_ms: Median of the batches' medians.
-        mad_ms: Median absolute deviation of the batches' medians.
+        median_ms: Median of the batches' medians, each divided by the pace beside it (see ``pace``).
+        mad_ms: Median absolute deviation of the same.
         p90_ms: Upper bound of the 90th percentile of single runs with 99 % confidence (MLPerf early stopping).
-        samples_ms: Every run, in order, ``batch`` of them per batch.
+        samples_ms: Every run as it was, in order, ``batch`` of them per batch.
         batch: Runs per batch.
+        pace: How many times slower than at its quietest the machine was, median over batches.
         unstable: Whether no evaluation reached a relative MAD of 1 %.
+        disturbed: Whether the machine was more than 3 % slower than at its quietest: something else computes on it.
         machine: The machine, as it was then.
     """
 
@@ -76,7 +81,9 @@ class Measurement:
     p90_ms: float
     samples_ms: tuple[float, ...]
     batch: int
+    pace: float
     unstable: bool
+    disturbed: bool
     machine: Machine
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,17 +153,39 @@ def measure_interleaved(
         where = [machine(subject.isa) for subject in subjects]
         batches = [batch_size(sampler, fewest=math.ceil(runs / ROUNDS)) for sampler in samplers]
         best = steadiest(samplers, batches, evaluations)
-    return [_summarise(samples, place) for samples, place in zip(best, where, strict=True)]
+    return [_summarise(taken, place) for taken, place in zip(best, where, strict=True)]
 
 
-def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: int) -> list[Samples]:
+@dataclass(frozen=True)
+class Batches:
+    """Batches of one subject.
+
+    Attributes:
+        samples: Seconds as they were, shape (rounds, runs per batch, ...).
+        pace: The machine's pace beside each batch, shape (rounds,).
+    """
+
+    samples: Samples
+    pace: Samples
+
+    def rounds(self) -> Samples:
+        """Median seconds of every batch, at a quiet machine's pace: shape (rounds,)."""
+        return np.asarray(np.median(self.samples, axis=1) / self.pace)
+
+    def fine_rounds(self) -> Samples:
+        """Midmean seconds of every batch, at a quiet machine's pace: shape (rounds, ...)."""
+        means = np.stack([midmean(batch) for batch in self.samples])
+        return np.asarray((means.T / self.pace).T)
+
+
+def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: int) -> list[Batches]:
     """Evaluate until the worst relative MAD is small enough; return the evaluation where it is smallest."""
-    rng, start = np.random.default_rng(0), time.monotonic()
-    best: list[Samples] = []
+    rng, start, pace = np.random.default_rng(0), time.monotonic(), Pace()
+    best: list[Batches] = []
     smallest = math.inf
     for _ in range(evaluations):
-        taken = interleave(samplers, batches, ROUNDS, rng)
-        worst = max(_relative_mad(samples) for samples in taken)
+        taken = interleave(samplers, batches, ROUNDS, rng, pace)
+        worst = max(_relative_mad(one.rounds()) for one in taken)
         if worst < smallest:
             best, smallest = taken, worst
         if smallest <= STABLE or time.monotonic() - start > PATIENCE_SECONDS:
@@ -165,30 +194,45 @@ def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: 
 
 
 def interleave(
-    samplers: Sequence[Sampler], batches: Sequence[int], rounds: int, rng: np.random.Generator
-) -> list[Samples]:
+    samplers: Sequence[Sampler],
+    batches: Sequence[int],
+    rounds: int,
+    rng: np.random.Generator,
+    pace: Callable[[], float],
+) -> list[Batches]:
     """Take one batch of every sampler per round, in a new random order each round.
 
-    The first run of a batch finds the caches filled by another subject and is not counted. A batch during which the
-    system gave the CPU to another process is taken again, at most twice.
+    The first run of a batch finds the caches filled by another subject and is not counted. A batch beside which the
+    machine was slower than when it is quiet, or during which the system gave the CPU to another process, is taken
+    again, up to ``TRIES`` times in all; the quietest counts.
 
     Returns:
-        Per sampler, seconds of shape (rounds, runs per batch, ...).
+        Per sampler, what was taken.
     """
-    taken: list[list[Samples]] = [[] for _ in samplers]
+    taken: list[list[tuple[Samples, float]]] = [[] for _ in samplers]
     for _ in range(rounds):
         for index in rng.permutation(len(samplers)):
-            taken[index].append(_uninterrupted(samplers[index], batches[index] + 1)[1:])
-    return [np.stack(samples) for samples in taken]
+            taken[index].append(_undisturbed(samplers[index], batches[index] + 1, pace))
+    return [Batches(np.stack([runs[1:] for runs, _ in own]), np.array([beside for _, beside in own])) for own in taken]
 
 
-def _uninterrupted(sampler: Sampler, repeats: int) -> Samples:
+def _undisturbed(sampler: Sampler, repeats: int, pace: Callable[[], float]) -> tuple[Samples, float]:
+    """A batch and the pace beside it: the first one taken on a quiet machine, or else the quietest."""
+    best: tuple[Samples, float] | None = None
+    quietest = math.inf
+    before = pace()
     for _ in range(TRIES):
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
-        samples = sampler(repeats)
-        if resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw == before:
+        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+        samples, after = sampler(repeats), pace()
+        interrupted = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw > switches
+        noise = max(before, after) + interrupted
+        if best is None or noise < quietest:
+            best, quietest = (samples, (before + after) / 2), noise
+        if quietest <= QUIET:
             break
-    return samples
+        before = after
+    assert best is not None
+    return best
 
 
 def batch_size(sampler: Sampler, fewest: int = 1) -> int:
@@ -206,20 +250,23 @@ def _totals(samples: Samples) -> Samples:
     return np.asarray(samples.reshape(len(samples), -1).sum(axis=1))
 
 
-def _relative_mad(samples: Samples) -> float:
-    median, mad = median_and_mad(np.median(samples, axis=1))
+def _relative_mad(rounds: Samples) -> float:
+    median, mad = median_and_mad(rounds)
     return float(mad / max(float(median), 1e-12))
 
 
-def _summarise(samples: Samples, where: Machine) -> Measurement:
-    milliseconds = samples * 1e3
-    median, mad = median_and_mad(np.median(milliseconds, axis=1))
+def _summarise(taken: Batches, where: Machine) -> Measurement:
+    milliseconds = taken.samples * 1e3
+    median, mad = median_and_mad(1e3 * taken.rounds())
+    pace = float(np.median(taken.pace))
     return Measurement(
         median_ms=float(median),
         mad_ms=float(mad),
         p90_ms=early_stopping_percentile(milliseconds.ravel()),
         samples_ms=tuple(milliseconds.ravel().tolist()),
         batch=milliseconds.shape[1],
+        pace=pace,
         unstable=bool(mad > STABLE * median),
+        disturbed=pace > QUIET,
         machine=where,
     )

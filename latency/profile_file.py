@@ -38,6 +38,7 @@ _SCHEMA = pa.schema(
         pa.field("ms", pa.float64(), nullable=False),
         pa.field("staging_ms", pa.float64(), nullable=False),
         pa.field("staged", pa.bool_(), nullable=False),
+        pa.field("planes", pa.int64(), nullable=False),
         pa.field("mad_ms", pa.float64(), nullable=False),
         pa.field("samples_ms", pa.list_(pa.float64()), nullable=False),
         pa.field("unstable", pa.bool_(), nullable=False),

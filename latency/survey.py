@@ -15,7 +15,8 @@ from ..pruning import apply_mapping, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad, midmean
+from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
+from .pace import Pace
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
 from .synthetic import SyntheticModule, synthesise
@@ -160,6 +161,7 @@ class _Surveyor:
         self._isa = isa
         self._reporter = reporter
         self._rng = np.random.default_rng(0)
+        self._pace = Pace()
         self._example = torch.zeros(1, *network.input_shape)
         self._dense: _Subject | None = None
 
@@ -199,8 +201,8 @@ class _Surveyor:
         batches = [subject.batch for subject in (*subjects, *wholes)]
         taken: list[list[Samples]] = [[] for _ in samplers]
         for _ in range(ROUNDS):
-            for samples, batch in zip(taken, interleave(samplers, batches, 1, self._rng), strict=True):
-                samples.append(1e3 * midmean(batch[0]))
+            for own, batches_of in zip(taken, interleave(samplers, batches, 1, self._rng, self._pace), strict=True):
+                own.append(1e3 * batches_of.fine_rounds()[0])
             self._reporter.timed(len(subjects), evaluation)
         steps, whole = taken[: len(subjects)], taken[len(subjects) :]
         for subject, rounds in zip(subjects, steps, strict=True):
@@ -215,6 +217,7 @@ class _Surveyor:
     def _rows(self, subject: _Subject) -> Iterator[Row]:
         mapping = canonical_mapping(self._network, subject.probe.mapping)
         steps = {step.layer: step for step in subject.compiled.steps if step.op == "convolution"}
+        planes = {step.layer: step.shape[0] for step in subject.compiled.steps if step.op == "stage"}
         unstable = self._unstable(subject)
         for layer in self._network.layers:
             name = layer.name
@@ -231,5 +234,6 @@ class _Surveyor:
                 stored=steps[name].shape[0],
                 staging_ms=min(timing.ms, subject.staging[name]),
                 staged=layer.stride != (1, 1) and (steps[name].candidate or "").startswith("pixels"),
+                planes=planes.get(name, 0),
                 unstable=unstable(name),
             )

@@ -17,8 +17,9 @@ from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved, midmean
+from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved
 from .models import Prediction
+from .pace import Pace
 from .profile import Profile
 from .rows import step_owners
 
@@ -200,8 +201,8 @@ def _steps(networks: Sequence[CompiledNetwork]) -> list[Floats]:
     """Median ms of every step inside interleaved whole runs."""
     samplers = [network.time_steps for network in networks]
     batches = [batch_size(sampler, fewest=3) for sampler in samplers]
-    taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0))
-    return [1e3 * np.median([midmean(batch) for batch in rounds], axis=0) for rounds in taken]
+    taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0), Pace())
+    return [1e3 * np.median(one.fine_rounds(), axis=0) for one in taken]
 
 
 def _layers(profile: Profile, network: CompiledNetwork, steps: Floats) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
 from .curves import CELLS, Cost, DensityCurve, WidthSurface, mean, misses
 
+_FULL = 0.75
 K = TypeVar("K")
 Priced = tuple[float, float, float]
 """Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
@@ -72,11 +73,12 @@ class LayerCosts:
         self._dense = steady_mean([*narrow[full], *whole])
         self.whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
-        points = {scheme: [self._point(row) for row in steadiest(own)] for scheme, own in sparse.items()}
+        points = {scheme: [self._point(row) for row in _fullest(steadiest(own))] for scheme, own in sparse.items()}
         self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
         self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
         self._read = {choice: float(np.mean([row.read for row in same])) for choice, same in by(_choice, mixed).items()}
-        paid = [row.staging_ms * layer.in_channels / max(row.live_in, 1) for row in rows if row.staging_ms]
+        planes = max(row.planes for row in rows)
+        paid = [row.staging_ms * planes / row.planes for row in rows if row.planes]
         self.staging_ms = float(np.median(paid)) if paid else 0.0
 
     def option(self, choice: Choice) -> Option:
@@ -152,6 +154,12 @@ class LayerCosts:
 def steadiest(rows: list[Row]) -> list[Row]:
     """Without the unstable rows, where any other is left."""
     return [row for row in rows if not row.unstable] or rows
+
+
+def _fullest(rows: list[Row]) -> list[Row]:
+    """Those with at least three quarters of the most stored outputs: what would be with more is told from little."""
+    most = max(row.stored for row in rows)
+    return [row for row in rows if row.stored >= _FULL * most]
 
 
 def steady_mean(rows: list[Row]) -> Cost:

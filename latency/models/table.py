@@ -51,7 +51,7 @@ class TableModel:
         self._options = [{DENSE: layer.option(DENSE)} for layer in self._layers]
         self._expected = ExpectedWidths(network)
         self._siblings = self._find_siblings()
-        self._untouched = [(1.0, 1.0, 1.0)] * len(self._names)
+        self._untouched = [(1.0, 1.0, 1.0, 1.0)] * len(self._names)
         lone = {lone_reader(network, group) for group in network.groups}
         self._reads_alone = [name in lone for name in self._names]
         self._writes = [network.writes[name] for name in self._names]
@@ -106,10 +106,10 @@ class TableModel:
             ]
             return self._with_staging(found, self._untouched)
         alike = self._alike(chosen)
-        shares = self._expected.shares([o.written for o in chosen], [o.read for o in chosen], alike)
+        shares = self._expected.shares(chosen, alike)
         found = []
         for index, (layer, option, share) in enumerate(zip(self._layers, chosen, shares, strict=True)):
-            produced, needed, stored = share
+            produced, needed, stored, _ = share
             kept = produced * needed
             if stored < _LEAST_SHARE:
                 stored = _LEAST_SHARE
@@ -149,15 +149,15 @@ class TableModel:
             left = 1.0
             for index, staging_ms in siblings:
                 ms, error, staged = costs[index]
-                costs[index] = ms + left * staged * shares[index][0] * staging_ms, error, staged
+                costs[index] = ms + left * staged * shares[index][3] * staging_ms, error, staged
                 left *= 1.0 - staged
         return costs
 
     def _find_siblings(self) -> list[list[tuple[int, float]]]:
         """Layers that read one value with equal strides, and what rearranging it costs each that is the first to."""
         groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
-        for index, place in enumerate(self._expected.places):
-            groups.setdefault((place.source, self._network.layers[index].stride), []).append(index)
+        for index, (source, _) in enumerate(self._expected.places):
+            groups.setdefault((source, self._network.layers[index].stride), []).append(index)
         found = []
         for members in groups.values():
             paid = [self._layers[index].staging_ms for index in members]

@@ -9,14 +9,13 @@ one another unless they choose as a group.
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ...pruning.network import Network
 
-Shares = tuple[float, float, float]
-"""Shares of a layer's channels: inputs that are not zero, outputs that somebody reads, outputs that have a place in
-memory. The last is the larger one where other summands of an addition hold what this layer need not compute."""
+Shares = tuple[float, float, float, float]
+"""Shares of a layer's channels: inputs that are not zero, outputs that somebody reads, outputs and inputs that have a
+place in memory. More have a place than are read where other summands of an addition need them."""
 
 
 class _Operation(NamedTuple):
@@ -29,25 +28,23 @@ class _Operation(NamedTuple):
     group: int
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a layer stands: the values it reads and makes, and those between which its channels are shared.
+class Effect(Protocol):
+    """What a choice does to channels."""
 
-    Attributes:
-        source: The value it reads.
-        value: The value it makes.
-        first: The first of the values that additions tie to it: all that is read of any is reached from there.
-        last: The last of them: their sum.
-        whole: Whether all channels have to be there: the network's output, or read by a function with f(0) != 0.
-        follows: Whether it is a depthwise layer.
-    """
+    @property
+    def written(self) -> float:
+        """Share of the layer's filters that stay."""
+        ...
 
-    source: int
-    value: int
-    first: int
-    last: int
-    whole: bool
-    follows: bool
+    @property
+    def read(self) -> float:
+        """Share of its input channels that it reads."""
+        ...
+
+    @property
+    def removes(self) -> str:
+        """``weights`` where single weights go, so that it is chance which channels are read."""
+        ...
 
 
 class ExpectedWidths:
@@ -72,45 +69,53 @@ class ExpectedWidths:
             value_of[node.name] = len(self._operations)
         self._output = value_of[network.nodes[-1].name]
         self._backward = tuple((number, *self._operations[number - 1]) for number in range(len(self._operations), 0, -1))
-        self.places = self._find_places(len(network.layers))
+        self._find_places()
 
-    def shares(self, written: Sequence[float], read: Sequence[float], alike: Set[int]) -> list[Shares]:
+    def shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[Shares]:
         """What neighbours leave to every layer.
 
         Args:
-            written: Per layer, the share of its filters that its choice leaves.
-            read: Per layer, the share of its input channels that its choice reads.
+            chosen: Per layer, what its choice does to channels.
             alike: Channel groups whose producers all keep the same filters.
         """
-        zero = self._zero_shares(written, alike)
-        unneeded = self._unneeded_shares(read)
-        found = []
-        for place in self.places:
-            produced, needed = 1.0 - zero[place.source], 1.0 - unneeded[place.value]
-            stored = 1.0 if place.whole else (1.0 - zero[place.last]) * (1.0 - unneeded[place.first])
-            found.append((produced * needed, needed, stored) if place.follows else (produced, needed, stored))
-        return found
+        zero = self._zero_shares(chosen, alike)
+        unneeded = self._unneeded_shares(chosen)
+        held = [(1.0 - zero[last]) * (1.0 - unneeded[first]) for first, last in self._tied]
+        for value in self._whole:
+            held[value] = 1.0
+        return [
+            (1.0 - zero[source], 1.0 - unneeded[value], held[value], held[source]) for source, value in self.places
+        ]
 
-    def _zero_shares(self, written: Sequence[float], alike: Set[int]) -> list[float]:
+    def _zero_shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[float]:
         """Share of channels of each value that are zero."""
         zero = [0.0]
         for sources, layer, follows, opaque, group in self._operations:
             if opaque:
                 zero.append(0.0)
             elif layer >= 0:
-                zero.append(zero[sources[0]] if follows else 1.0 - written[layer])
+                zero.append(zero[sources[0]] if follows else 1.0 - chosen[layer].written)
+            elif len(sources) == 1:
+                zero.append(zero[sources[0]])
             else:
-                one, other = (zero[source] for source in sources) if len(sources) == 2 else (zero[sources[0]],) * 2
+                one, other = zero[sources[0]], zero[sources[1]]
                 zero.append(min(one, other) if group in alike else one * other)
         return zero
 
-    def _unneeded_shares(self, read: Sequence[float]) -> list[float]:
+    def _unneeded_shares(self, chosen: Sequence[Effect]) -> list[float]:
         """Share of channels of each value that nobody reads."""
         unneeded = [1.0] * (len(self._operations) + 1)
         unneeded[self._output] = 0.0
         for number, sources, layer, follows, opaque, _ in self._backward:
             if layer >= 0:
-                skipped = 1.0 - read[layer] * (1.0 - unneeded[number]) if follows else 1.0 - read[layer]
+                effect, needed = chosen[layer], 1.0 - unneeded[number]
+                if follows:
+                    skipped = 1.0 - effect.read * needed
+                elif effect.read < 1.0 and effect.removes == "weights":
+                    # Each filter reads its own channels: with fewer of them more channels are left out.
+                    skipped = (1.0 - effect.read) ** needed
+                else:
+                    skipped = 1.0 - effect.read
                 unneeded[sources[0]] *= skipped
                 continue
             skipped = 0.0 if opaque else unneeded[number]
@@ -118,23 +123,20 @@ class ExpectedWidths:
                 unneeded[source] *= skipped
         return unneeded
 
-    def _find_places(self, layers: int) -> tuple[_Place, ...]:
+    def _find_places(self) -> None:
+        """Which values hold the same channels: additions tie them. All that is read of any is reached from the first."""
         tied = list(range(len(self._operations) + 1))
-        whole = {self._output}
+        needed = {self._output}
         for number, operation in enumerate(self._operations, start=1):
             if operation.opaque:
-                whole |= {number, *operation.sources}
+                needed |= {number, *operation.sources}
             elif operation.layer < 0:
                 joined = {tied[source] for source in operation.sources}
-                tied = [number if root in joined else root for root in tied]
+                tied = [number if root in joined or value == number else root for value, root in enumerate(tied)]
         members: dict[int, list[int]] = {}
         for value, root in enumerate(tied):
             members.setdefault(root, []).append(value)
-        found: dict[int, _Place] = {}
-        for number, operation in enumerate(self._operations, start=1):
-            if operation.layer >= 0:
-                own = members[tied[number]]
-                everything = bool(whole & set(own))
-                place = _Place(operation.sources[0], number, own[0], own[-1], everything, operation.follows)
-                found[operation.layer] = place
-        return tuple(found[layer] for layer in range(layers))
+        self._tied = [(members[root][0], members[root][-1]) for root in tied]
+        self._whole = [value for root in {tied[value] for value in needed} | {tied[0]} for value in members[root]]
+        layers = [(o.layer, o.sources[0], number) for number, o in enumerate(self._operations, 1) if o.layer >= 0]
+        self.places = [(source, value) for _, source, value in sorted(layers)]
