@@ -17,6 +17,8 @@ CONTEXTS = 2
 """How often a profile measures each choice of a layer, each time among other neighbours."""
 WIDTHS = 3
 """Most widths below full at which channel removal is measured."""
+BEYOND = 4.0
+"""How many times the highest rate is also measured: where neighbours remove channels too, so little may be left."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,11 @@ def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int
         contexts: How often each choice of a layer is measured, each time among other neighbours.
         seed: Decides the orders.
     """
-    own = {layer.name: _own_choices(network, layer, choices) for layer in network.layers}
+    rates = sorted({choice.rate for choice in choices} - {DENSE.rate})
+    sparsest = {Choice(c.scheme, BEYOND * rates[-1]) for c in choices if parse_scheme(c.scheme).removes == "weights"} if rates else set()
+    own = {layer.name: _own_choices(network, layer, [*choices, *sparsest]) for layer in network.layers}
     rng = np.random.default_rng(seed)
     mixed = [Probe(mapping, True) for _ in range(contexts) for mapping in _shuffled(own, rng)]
-    rates = sorted({choice.rate for choice in choices} - {DENSE.rate})
     narrow = [Probe(mapping, False) for mapping in width_probes(network, rates)]
     return [Probe(Mapping(), False), *mixed, *narrow]
 

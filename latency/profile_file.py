@@ -34,7 +34,6 @@ _SCHEMA = pa.schema(
         pa.field("live_out", pa.int64(), nullable=False),
         pa.field("stored", pa.int64(), nullable=False),
         pa.field("kept", pa.float64(), nullable=False),
-        pa.field("read", pa.float64(), nullable=False),
         pa.field("ms", pa.float64(), nullable=False),
         pa.field("staging_ms", pa.float64(), nullable=False),
         pa.field("staged", pa.bool_(), nullable=False),
@@ -115,7 +114,7 @@ def _header(path: Path, metadata: bytes) -> Header:
 def _row(entry: dict[str, Any]) -> Row:
     choice = Choice(entry.pop("scheme"), entry.pop("rate"))
     row = Row(choice=choice, samples_ms=tuple(entry.pop("samples_ms")), **entry)
-    numbers = (row.kept, row.read, row.ms, row.staging_ms, row.mad_ms, *row.samples_ms)
+    numbers = (row.kept, row.ms, row.staging_ms, row.mad_ms, *row.samples_ms)
     if not all(math.isfinite(value) and value >= 0 for value in numbers):
         raise PrunemapError(f"layer {row.layer!r} has a time that is not a finite number of milliseconds")
     return row

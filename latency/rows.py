@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..pruning import Live, kept_weights, parse_scheme
 from ..pruning.mapping import Choice
-from ..pruning.network import LayerSpec, Network
+from ..pruning.network import LayerSpec
 from .measure import Samples, median_and_mad
 
 
@@ -30,7 +30,6 @@ class Row:
         live_out: Filters that were live: not removed, and read by the layers after.
         stored: Outputs that had a place in memory; more than are live where other summands of an addition need them.
         kept: Share of the layer's weights that are not zero and meet live channels.
-        read: Share of the input channels that some kept weight reads.
         ms: Median over rounds of the time that the layer's steps took inside whole-network runs.
         staging_ms: The part of ``ms`` that went into rearranging its input; none where another layer had done so.
         staged: Whether it read a rearranged input.
@@ -48,7 +47,6 @@ class Row:
     live_out: int
     stored: int
     kept: float
-    read: float
     ms: float
     staging_ms: float
     staged: bool
@@ -118,18 +116,14 @@ class Remainder:
     live_in: int
     live_out: int
     kept: float
-    read: float
 
     @classmethod
-    def of(cls, network: Network, layer: LayerSpec, weight: Tensor, live: Live) -> Remainder:
+    def of(cls, layer: LayerSpec, weight: Tensor, live: Live) -> Remainder:
         """Count what is left of ``weight`` (the layer's, pruned) where channels and filters are live."""
         filters, inputs, *kernel = layer.weight_shape
         there = weight.numpy().reshape(layer.groups, filters // layer.groups, inputs, math.prod(kernel)) != 0
         computed = there & live.outputs.reshape(layer.groups, -1, 1, 1) & live.inputs.reshape(layer.groups, 1, -1, 1)
-        # After flattening, one channel is several inputs.
-        channels = network.groups[network.reads[layer.name]].channels
-        read = there.any(axis=3).any(axis=1).reshape(channels, -1).any(axis=1)
-        return cls(int(live.inputs.sum()), int(live.outputs.sum()), float(computed.mean()), float(read.mean()))
+        return cls(int(live.inputs.sum()), int(live.outputs.sum()), float(computed.mean()))
 
 
 def kept_share(layer: LayerSpec, choice: Choice) -> float:

@@ -177,7 +177,7 @@ class _Surveyor:
         state = pruned.state_dict()
         live = live_channels(self._network, state)
         weights = {
-            layer.name: Remainder.of(self._network, layer, state[f"{layer.name}.weight"], live[layer.name])
+            layer.name: Remainder.of(layer, state[f"{layer.name}.weight"], live[layer.name])
             for layer in self._network.layers
         }
         self._reporter.compiled()

@@ -13,6 +13,7 @@ from ...pruning import parse_scheme
 from ...pruning.errors import PrunemapError
 from ...pruning.mapping import DENSE, Choice
 from ...pruning.network import LayerSpec
+from ...pruning.schemes import Scheme
 from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
 from .curves import CELLS, Cost, DensityCurve, WidthSurface, mean, misses
@@ -29,16 +30,18 @@ class Option(NamedTuple):
     Attributes:
         choice: Canonical.
         written: Share of the layer's filters that stay.
-        read: Share of its input channels that it reads.
+        unread: Share of its input channels that it does not read when all of its filters are needed.
         density: Share of the weights that it keeps.
+        rows: Filters of a block that reads channels of its own; 0 where all filters read the same ones.
         removes: ``weights``, ``filters`` or ``channels``; ``nothing`` when dense.
         cells: Its scheme's curve, see ``DensityCurve``; None when dense.
     """
 
     choice: Choice
     written: float
-    read: float
+    unread: float
     density: float
+    rows: int
     removes: str
     cells: list[tuple[float, float, float, float]] | None
 
@@ -54,11 +57,13 @@ class LayerCosts:
     Args:
         layer: The layer.
         rows: Its rows.
+        features: Inputs that come from one channel: more than one after flattening.
         least: What a step takes that computes next to nothing, in ms.
     """
 
-    def __init__(self, layer: LayerSpec, rows: list[Row], least: float) -> None:
+    def __init__(self, layer: LayerSpec, rows: list[Row], features: int, least: float) -> None:
         self._layer = layer
+        self._features = features
         self._least = least
         self._follows = layer.follows
         full = (layer.in_channels, layer.out_channels)
@@ -76,7 +81,6 @@ class LayerCosts:
         points = {scheme: [self._point(row) for row in _fullest(steadiest(own))] for scheme, own in sparse.items()}
         self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
         self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
-        self._read = {choice: float(np.mean([row.read for row in same])) for choice, same in by(_choice, mixed).items()}
         planes = max(row.planes for row in rows)
         paid = [row.staging_ms * planes / row.planes for row in rows if row.planes]
         self.staging_ms = float(np.median(paid)) if paid else 0.0
@@ -88,14 +92,27 @@ class LayerCosts:
             PrunemapError: When its scheme was not measured.
         """
         if choice == DENSE:
-            return Option(choice, 1.0, 1.0, 1.0, "nothing", None)
-        removes = parse_scheme(choice.scheme).removes
+            return Option(choice, 1.0, 0.0, 1.0, 0, "nothing", None)
+        scheme = parse_scheme(choice.scheme)
         density = kept_share(self._layer, choice)
-        cells = self._curve(choice).cells if removes == "weights" or choice.scheme in self._curves else None
-        written, read = density if removes == "filters" else 1.0, density if removes == "channels" else 1.0
-        if removes == "weights":
-            read = self._read_share(choice, density)
-        return Option(choice, written, read, density, removes, cells)
+        written, unread, rows = 1.0, 0.0, 0
+        if scheme.removes == "filters":
+            written = density
+        elif scheme.removes == "channels":
+            unread = 1.0 - density
+        else:
+            unread, rows = self._left_out(scheme, density)
+        needs_curve = scheme.removes == "weights" or choice.scheme in self._curves
+        cells = self._curve(choice).cells if needs_curve else None
+        return Option(choice, written, unread, density, rows, scheme.removes, cells)
+
+    def _left_out(self, scheme: Scheme, density: float) -> tuple[float, int]:
+        """Share of input channels of which no unit is kept, by chance, and filters per unit."""
+        filters, inputs, *kernel = self._layer.weight_shape
+        rows, _ = scheme.block(filters // self._layer.groups, inputs)
+        units = -(-filters // self._layer.groups // min(rows, filters)) * scheme.contenders_per_block(math.prod(kernel))
+        kept = min(1.0, density * scheme.smallest_rate)
+        return (1.0 - kept) ** (units * self._features), min(rows, filters)
 
     def sparse(self, option: Option, kept: float, stored: float) -> Priced:
         """Cost of an option that saves its own work alone.
@@ -125,15 +142,6 @@ class LayerCosts:
         if self._staged is not None:
             staged = self._staged.at(inputs, stored)
         return ms * share, error * share, staged
-
-    def _read_share(self, choice: Choice, density: float) -> float:
-        """Share of input channels that the choice's weights read, as it was measured."""
-        self._curve(choice)
-        points = sorted(
-            (kept_share(self._layer, c), read) for c, read in self._read.items() if c.scheme == choice.scheme
-        )
-        shares, reads = zip(*points, (1.0, 1.0), strict=True)
-        return float(np.interp(density, shares, reads))
 
     def _curve(self, choice: Choice) -> DensityCurve:
         if choice.scheme not in self._curves:
@@ -165,10 +173,6 @@ def _fullest(rows: list[Row]) -> list[Row]:
 def steady_mean(rows: list[Row]) -> Cost:
     """Average over probes that show the same thing: neighbours differ, and none is more typical than another."""
     return mean([Cost(row.ms - row.staging_ms, standard_error(row), float(row.staged)) for row in steadiest(rows)])
-
-
-def _choice(row: Row) -> Choice:
-    return row.choice
 
 
 def context_spread(layers: Iterable[LayerCosts]) -> float:

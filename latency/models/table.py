@@ -45,7 +45,10 @@ class TableModel:
         self._index = {name: index for index, name in enumerate(self._names)}
         rows = by(lambda row: row.layer, survey.rows)
         least = min(row.ms - row.staging_ms for row in survey.rows)
-        self._layers = [LayerCosts(layer, rows[layer.name], least) for layer in network.layers]
+        self._layers = [
+            LayerCosts(layer, rows[layer.name], layer.in_channels // network.groups[network.reads[layer.name]].channels, least)
+            for layer in network.layers
+        ]
         self._context = context_spread(self._layers)
         self._constant = Cost(survey.constant.ms, standard_error(survey.constant))
         self._options = [{DENSE: layer.option(DENSE)} for layer in self._layers]
@@ -98,7 +101,7 @@ class TableModel:
         for name, choice in mapping.items():
             option = self._option(name, choice)
             chosen[self._index[name]] = option
-            effects = effects or option.written < 1.0 or option.read < 1.0
+            effects = effects or option.written < 1.0 or option.unread > 0.0
         if not effects:
             found = [
                 layer.whole if option.removes == "nothing" else layer.sparse(option, 1.0, 1.0)

@@ -37,13 +37,13 @@ class Effect(Protocol):
         ...
 
     @property
-    def read(self) -> float:
-        """Share of its input channels that it reads."""
+    def unread(self) -> float:
+        """Share of its input channels that it does not read when all of its filters are needed."""
         ...
 
     @property
-    def removes(self) -> str:
-        """``weights`` where single weights go, so that it is chance which channels are read."""
+    def rows(self) -> int:
+        """Filters of a block that reads channels of its own; 0 where all filters read the same ones."""
         ...
 
 
@@ -79,10 +79,8 @@ class ExpectedWidths:
             alike: Channel groups whose producers all keep the same filters.
         """
         zero = self._zero_shares(chosen, alike)
-        unneeded = self._unneeded_shares(chosen)
-        held = [(1.0 - zero[last]) * (1.0 - unneeded[first]) for first, last in self._tied]
-        for value in self._whole:
-            held[value] = 1.0
+        unneeded, unread = self._unneeded_shares(chosen)
+        held = self._held_shares(zero, unread, alike)
         return [
             (1.0 - zero[source], 1.0 - unneeded[value], held[value], held[source]) for source, value in self.places
         ]
@@ -102,29 +100,46 @@ class ExpectedWidths:
                 zero.append(min(one, other) if group in alike else one * other)
         return zero
 
-    def _unneeded_shares(self, chosen: Sequence[Effect]) -> list[float]:
-        """Share of channels of each value that nobody reads."""
+    def _unneeded_shares(self, chosen: Sequence[Effect]) -> tuple[list[float], list[float]]:
+        """Share of channels of each value that nobody needs, and that none of its own readers reads."""
         unneeded = [1.0] * (len(self._operations) + 1)
+        unread = unneeded.copy()
         unneeded[self._output] = 0.0
         for number, sources, layer, follows, opaque, _ in self._backward:
-            if layer >= 0:
-                effect, needed = chosen[layer], 1.0 - unneeded[number]
-                if follows:
-                    skipped = 1.0 - effect.read * needed
-                elif effect.read < 1.0 and effect.removes == "weights":
-                    # Each filter reads its own channels: with fewer of them more channels are left out.
-                    skipped = (1.0 - effect.read) ** needed
-                else:
-                    skipped = 1.0 - effect.read
-                unneeded[sources[0]] *= skipped
+            if layer < 0:
+                skipped = 0.0 if opaque else unneeded[number]
+                for source in sources:
+                    unneeded[source] *= skipped
                 continue
-            skipped = 0.0 if opaque else unneeded[number]
-            for source in sources:
-                unneeded[source] *= skipped
-        return unneeded
+            effect = chosen[layer]
+            if follows:
+                skipped = 1.0 - (1.0 - effect.unread) * (1.0 - unneeded[number])
+            elif effect.rows and effect.unread:
+                # Each block of filters reads its own channels: where fewer are needed, more channels are left out.
+                skipped = effect.unread ** (1.0 - unneeded[number] ** effect.rows)
+            else:
+                skipped = effect.unread
+            unneeded[sources[0]] *= skipped
+            unread[sources[0]] *= skipped
+        return unneeded, unread
+
+    def _held_shares(self, zero: list[float], unread: list[float], alike: Set[int]) -> list[float]:
+        """Share of channels of each value that have a place: what additions tie together has the same ones."""
+        held = [1.0] * len(zero)
+        for values, group in self._tied:
+            if len(values) == 1:
+                held[values[0]] = (1.0 - zero[values[0]]) * (1.0 - unread[values[0]])
+                continue
+            dropped = 1.0
+            for value in values:
+                dropped *= unread[value] if group in alike else 1.0 - (1.0 - zero[value]) * (1.0 - unread[value])
+            share = (1.0 - dropped) * (1.0 - zero[values[-1]] if group in alike else 1.0)
+            for value in values:
+                held[value] = share
+        return held
 
     def _find_places(self) -> None:
-        """Which values hold the same channels: additions tie them. All that is read of any is reached from the first."""
+        """Which values hold the same channels, since additions tie them, and which of them may hold fewer than all."""
         tied = list(range(len(self._operations) + 1))
         needed = {self._output}
         for number, operation in enumerate(self._operations, start=1):
@@ -136,7 +151,8 @@ class ExpectedWidths:
         members: dict[int, list[int]] = {}
         for value, root in enumerate(tied):
             members.setdefault(root, []).append(value)
-        self._tied = [(members[root][0], members[root][-1]) for root in tied]
-        self._whole = [value for root in {tied[value] for value in needed} | {tied[0]} for value in members[root]]
+        whole = {tied[0], *(tied[value] for value in needed)}
+        groups = {number: operation.group for number, operation in enumerate(self._operations, start=1)}
+        self._tied = [(values, groups[values[-1]]) for root, values in members.items() if root not in whole]
         layers = [(o.layer, o.sources[0], number) for number, o in enumerate(self._operations, 1) if o.layer >= 0]
         self.places = [(source, value) for _, source, value in sorted(layers)]
