@@ -12,9 +12,10 @@ from ..pruning import canonical_choice, misfit, parse_scheme
 from ..pruning.choices import lone_reader, shared_filters
 from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec, Network
+from .alike import Key, layer_keys
 
-CONTEXTS = 2
-"""How often a profile measures each choice of a layer, each time among other neighbours."""
+CONTEXTS = 1
+"""How often a profile measures each choice of layers that cost alike before it looks where more is needed."""
 WIDTHS = 3
 """Most widths below full at which channel removal is measured."""
 BEYOND = 4.0
@@ -66,39 +67,58 @@ def narrows(network: Network, layer: str, mapping: Mapping) -> bool:
 def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int) -> list[Probe]:
     """Mappings that together show each layer under each of its choices; the first is the dense network.
 
-    Mixed probes: each layer goes through its choices in an order of its own, so that one mapping measures one choice
-    of every layer and no choice is always seen beside the same neighbours. Choices that always narrow a group are left
-    to ``width_probes``.
+    The second is the narrowest one. Then come the other narrow probes, and mixed probes: each layer goes through its
+    choices in an order of its own, so that one mapping measures one choice of every layer and no choice is always seen
+    beside the same neighbours. Layers that cost alike (``layer_keys``) share the choices among them. Choices that always
+    narrow a group are left to ``width_probes``.
 
     Args:
         network: The network.
         choices: The catalogue.
-        contexts: How often each choice of a layer is measured, each time among other neighbours.
+        contexts: How often each choice of a layer, or of layers that cost alike, is measured at least.
         seed: Decides the orders.
     """
-    rates = sorted({choice.rate for choice in choices} - {DENSE.rate})
-    sparsest = {Choice(c.scheme, BEYOND * rates[-1]) for c in choices if parse_scheme(c.scheme).removes == "weights"} if rates else set()
-    own = {layer.name: _own_choices(network, layer, [*choices, *sparsest]) for layer in network.layers}
-    rng = np.random.default_rng(seed)
-    mixed = [Probe(mapping, True) for _ in range(contexts) for mapping in _shuffled(own, rng)]
-    narrow = [Probe(mapping, False) for mapping in width_probes(network, rates)]
-    return [Probe(Mapping(), False), *mixed, *narrow]
+    own = {layer.name: own_choices(network, layer, with_sparsest(choices)) for layer in network.layers}
+    mixed = [Probe(mapping, True) for mapping in _shuffled(network, own, contexts, np.random.default_rng(seed))]
+    narrow = [Probe(mapping, False) for mapping in width_probes(network, _rates(choices))]
+    return [Probe(Mapping(), False), *reversed(narrow), *mixed]
 
 
-def _own_choices(network: Network, layer: LayerSpec, choices: Sequence[Choice]) -> list[Choice]:
-    """Those that leave the layer's neighbours whole as long as these choose otherwise."""
+def _rates(choices: Iterable[Choice]) -> list[float]:
+    return sorted({choice.rate for choice in choices} - {DENSE.rate})
+
+
+def with_sparsest(choices: Sequence[Choice]) -> list[Choice]:
+    """``choices``, and each scheme that neighbours may leave less of at a rate beyond the highest."""
+    rate = BEYOND * max((choice.rate for choice in choices), default=1.0)
+    sparse = {choice.scheme for choice in choices if choice != DENSE and parse_scheme(choice.scheme).removes == "weights"}
+    return [*choices, *(Choice(scheme, rate) for scheme in sorted(sparse))]
+
+
+def own_choices(network: Network, layer: LayerSpec, choices: Iterable[Choice]) -> list[Choice]:
+    """Choices that leave the layer's neighbours whole as long as these choose otherwise."""
     return [c for c in choices_of(layer, choices) if not narrows(network, layer.name, Mapping({layer.name: c}))]
 
 
-def _shuffled(choices: dict[str, list[Choice]], rng: np.random.Generator) -> list[Mapping]:
-    """As few mappings as let every layer take each of its choices once; a short list starts again."""
-    orders = {name: rng.permutation(len(own)) for name, own in choices.items()}
-    count = max(len(own) for own in choices.values())
-    if count == 1:
+def _shuffled(
+    network: Network, choices: dict[str, list[Choice]], contexts: int, rng: np.random.Generator
+) -> list[Mapping]:
+    """As few mappings as show every choice of layers that cost alike ``contexts`` times; short lists start again."""
+    alike: dict[Key, list[str]] = {}
+    for name, key in layer_keys(network).items():
+        alike.setdefault(key, []).append(name)
+    decks = {key: np.concatenate([rng.permutation(len(choices[m[0]])) for _ in range(contexts)]) for key, m in alike.items()}
+    count = max(-(-len(deck) // len(alike[key])) for key, deck in decks.items())
+    if max(map(len, choices.values())) == 1:
         return []
-    return [
-        Mapping({name: own[orders[name][turn % len(own)]] for name, own in choices.items()}) for turn in range(count)
-    ]
+    mappings: list[dict[str, Choice]] = [{} for _ in range(count)]
+    for key, names in alike.items():
+        deck, place = decks[key], 0
+        for chosen in mappings:
+            for name in names:
+                chosen[name] = choices[name][deck[place % len(deck)]]
+                place += 1
+    return [Mapping(chosen) for chosen in mappings]
 
 
 def width_probes(network: Network, rates: Sequence[float]) -> list[Mapping]:

@@ -20,6 +20,7 @@ from .cache import cache_folder, exclusive_lock
 from .machine import Machine, machine
 from .models import MODELS, LatencyModel, Prediction
 from .probes import CONTEXTS, catalogue, probes
+from .refine import Refiner
 from .rows import Row, Survey
 from .survey import Progress, survey
 
@@ -76,7 +77,13 @@ class Profile:
         choices = catalogue(schemes, rates)
         isa = resolve_isa(isa)
         found = survey(
-            network, probes(network, choices, CONTEXTS, seed), threads=threads, isa=isa, seed=seed, progress=progress
+            network,
+            probes(network, choices, CONTEXTS, seed),
+            threads=threads,
+            isa=isa,
+            seed=seed,
+            refine=Refiner(network, choices),
+            progress=progress,
         )
         return cls(network, choices, threads, seed, machine(isa), found)
 

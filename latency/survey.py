@@ -24,38 +24,71 @@ from .synthetic import SyntheticModule, synthesise
 Progress = Callable[[int, int, str], None]
 """Called with the units of work done, their total, and what is going on."""
 
+Refine = Callable[[Sequence[Row]], Sequence[Probe]]
+
+REFINING_SECONDS = 60.0
+"""After so long no further probes are asked for."""
+PER_TURN = 24
+"""Most probes that are timed against one another; what they show is kept when they are done."""
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
 
 
-def survey(
-    network: Network, probes: Sequence[Probe], *, threads: int, isa: str, seed: int, progress: Progress | None = None
+def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
+    network: Network,
+    probes: Sequence[Probe],
+    *,
+    threads: int,
+    isa: str,
+    seed: int,
+    refine: Refine = lambda rows: [],
+    known: Sequence[Row] = (),
+    keep: Callable[[Sequence[Row]], None] = lambda rows: None,
+    progress: Progress | None = None,
 ) -> Survey:
-    """Compile and time every probe on random weights.
+    """Compile and time probes on random weights, in turns that memory holds.
 
     Args:
         network: Structure to measure.
-        probes: What to compile; the first is the dense network, the last the narrowest.
+        probes: What to compile; the first is the dense network, the second the narrowest.
         threads: Threads of the compiled networks.
         isa: Instruction set.
         seed: Decides the weights, hence which units are pruned.
+        refine: Given the rows so far, the probes to measure next; asked again until there are none, or it took
+            ``REFINING_SECONDS``.
+        known: Rows that an interrupted call has kept; probes that they show are not measured again.
+        keep: Given the rows so far after each turn.
         progress: Told what has been done; every probe counts once when compiled and once when timed.
     """
+    seen = {row.probe for row in known}
+    base, others = list(enumerate(probes))[:2], list(enumerate(probes))[2:]
     with exclusive_lock(), pinned(threads):
-        reporter = _Reporter(progress or _silent, len(probes))
+        waiting = deque([*base, *((number, probe) for number, probe in others if number not in seen)])
+        reporter = _Reporter(progress or _silent, len(waiting))
         surveyor = _Surveyor(network, synthesise(network, seed), threads, isa, reporter)
-        waiting = deque(enumerate(probes))
-        rows: list[Row] = []
+        rows = [row for row in known if row.probe >= len(base)]
+        number, start = max([len(probes), *(one + 1 for one in seen)]), time.monotonic()
         while waiting:
-            turn: list[_Subject] = []
-            while waiting and sum(subject.bytes for subject in turn) < RESIDENT_BYTES:
-                number, probe = waiting.popleft()
-                turn.append(surveyor.compile(number, probe, timed_whole=number == 0 or not waiting))
-            rows += surveyor.measure(turn)
-            narrowest = turn[-1]
-    return Survey(tuple(rows), Timing.of(surveyor.dense.whole), _constant_part(surveyor.dense, narrowest))
+            rows += surveyor.measure(_turn(surveyor, waiting))
+            keep(rows)
+            if not waiting and time.monotonic() - start < REFINING_SECONDS:
+                more = refine(rows)
+                waiting.extend(enumerate(more, number))
+                number += len(more)
+                reporter.expect(len(more))
+    first, narrowest = surveyor.first, surveyor.first if len(probes) == 1 else surveyor.second
+    return Survey(tuple(rows), Timing.of(first.whole), _constant_part(first, narrowest))
+
+
+def _turn(surveyor: _Surveyor, waiting: deque[tuple[int, Probe]]) -> list[_Subject]:
+    """Compile the next probes, as many as a turn takes."""
+    turn: list[_Subject] = []
+    while waiting and len(turn) < PER_TURN and sum(subject.bytes for subject in turn) < RESIDENT_BYTES:
+        number, probe = waiting.popleft()
+        turn.append(surveyor.compile(number, probe, timed_whole=number < 2))
+    return turn
 
 
 def _constant_part(dense: _Subject, narrowest: _Subject) -> Timing:
@@ -79,6 +112,10 @@ class _Reporter:
         self._probes = probes
         self._compiled = 0
         self._timed = 0.0
+
+    def expect(self, probes: int) -> None:
+        """Count so many more."""
+        self._probes += probes
 
     def compiled(self) -> None:
         self._compiled += 1
@@ -163,13 +200,17 @@ class _Surveyor:
         self._rng = np.random.default_rng(0)
         self._pace = Pace()
         self._example = torch.zeros(1, *network.input_shape)
-        self._dense: _Subject | None = None
+        self._base: list[_Subject] = []
 
     @property
-    def dense(self) -> _Subject:
-        """The first probe that was measured."""
-        assert self._dense is not None
-        return self._dense
+    def first(self) -> _Subject:
+        """The first probe that was measured: the dense network."""
+        return self._base[0]
+
+    @property
+    def second(self) -> _Subject:
+        """The second probe that was measured: the narrowest network."""
+        return self._base[1]
 
     def compile(self, number: int, probe: Probe, timed_whole: bool) -> _Subject:
         pruned = apply_mapping(self._module, probe.mapping, self._network)
@@ -186,7 +227,7 @@ class _Surveyor:
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
         """Time the subjects, and those with unstable layers again; one row per layer of each."""
-        self._dense = self._dense or subjects[0]
+        self._base = self._base or list(subjects[:2])
         pending, start = list(subjects), time.monotonic()
         for evaluation in range(EVALUATIONS):
             self._evaluate(pending, evaluation)
@@ -211,7 +252,7 @@ class _Surveyor:
             subject.take_whole(np.stack(rounds))
 
     def _unstable(self, subject: _Subject) -> Callable[[str], bool]:
-        dense_ms = float(np.median(self.dense.whole))
+        dense_ms = float(np.median(self.first.whole))
         return lambda layer: subject.unstable(layer, dense_ms)
 
     def _rows(self, subject: _Subject) -> Iterator[Row]:

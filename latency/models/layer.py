@@ -19,6 +19,7 @@ from ..rows import Row, kept_share, standard_error
 from .curves import CELLS, Cost, DensityCurve, WidthSurface, mean, misses
 
 _FULL = 0.75
+_NEVER = 1e-9
 K = TypeVar("K")
 Priced = tuple[float, float, float]
 """Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
@@ -34,7 +35,8 @@ class Option(NamedTuple):
         density: Share of the weights that it keeps.
         rows: Filters of a block that reads channels of its own; 0 where all filters read the same ones.
         removes: ``weights``, ``filters`` or ``channels``; ``nothing`` when dense.
-        cells: Its scheme's curve, see ``DensityCurve``; None when dense.
+        cells: Its scheme's curve, see ``DensityCurve``; None when dense, or where no layer chooses it by itself.
+        alone: What the layer costs where neighbours leave it whole.
     """
 
     choice: Choice
@@ -44,6 +46,7 @@ class Option(NamedTuple):
     rows: int
     removes: str
     cells: list[tuple[float, float, float, float]] | None
+    alone: Priced
 
 
 class LayerCosts:
@@ -92,7 +95,7 @@ class LayerCosts:
             PrunemapError: When its scheme was not measured.
         """
         if choice == DENSE:
-            return Option(choice, 1.0, 0.0, 1.0, 0, "nothing", None)
+            return Option(choice, 1.0, 0.0, 1.0, 0, "nothing", None, self.whole)
         scheme = parse_scheme(choice.scheme)
         density = kept_share(self._layer, choice)
         written, unread, rows = 1.0, 0.0, 0
@@ -104,7 +107,8 @@ class LayerCosts:
             unread, rows = self._left_out(scheme, density)
         needs_curve = scheme.removes == "weights" or choice.scheme in self._curves
         cells = self._curve(choice).cells if needs_curve else None
-        return Option(choice, written, unread, density, rows, scheme.removes, cells)
+        option = Option(choice, written, unread, density, rows, scheme.removes, cells, self.whole)
+        return option._replace(alone=self.sparse(option, 1.0, 1.0)) if cells else option
 
     def _left_out(self, scheme: Scheme, density: float) -> tuple[float, int]:
         """Share of input channels of which no unit is kept, by chance, and filters per unit."""
@@ -112,7 +116,8 @@ class LayerCosts:
         rows, _ = scheme.block(filters // self._layer.groups, inputs)
         units = -(-filters // self._layer.groups // min(rows, filters)) * scheme.contenders_per_block(math.prod(kernel))
         kept = min(1.0, density * scheme.smallest_rate)
-        return (1.0 - kept) ** (units * self._features), min(rows, filters)
+        unread = (1.0 - kept) ** (units * self._features)
+        return (unread if unread > _NEVER else 0.0), min(rows, filters)
 
     def sparse(self, option: Option, kept: float, stored: float) -> Priced:
         """Cost of an option that saves its own work alone.

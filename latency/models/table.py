@@ -14,6 +14,7 @@ from ...pruning import canonical_choice
 from ...pruning.choices import lone_reader
 from ...pruning.mapping import DENSE, Choice, Mapping
 from ...pruning.network import Network
+from ..alike import Key, layer_keys
 from ..measure import STABLE
 from ..rows import Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
@@ -25,6 +26,7 @@ _DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)
 
 
 _LEAST_SHARE = 1e-3
+_OWN_WORK = ("nothing", "weights")
 
 
 @MODELS.register("table")
@@ -43,15 +45,19 @@ class TableModel:
         self._network = network
         self._names = tuple(layer.name for layer in network.layers)
         self._index = {name: index for index, name in enumerate(self._names)}
-        rows = by(lambda row: row.layer, survey.rows)
+        keys = layer_keys(network)
+        rows = by(lambda row: keys[row.layer], survey.rows)
         least = min(row.ms - row.staging_ms for row in survey.rows)
-        self._layers = [
-            LayerCosts(layer, rows[layer.name], layer.in_channels // network.groups[network.reads[layer.name]].channels, least)
-            for layer in network.layers
-        ]
-        self._context = context_spread(self._layers)
+        priced: dict[Key, LayerCosts] = {}
+        for layer in network.layers:
+            features = layer.in_channels // network.groups[network.reads[layer.name]].channels
+            key = keys[layer.name]
+            priced[key] = priced.get(key) or LayerCosts(layer, rows[key], features, least)
+        self._layers = [priced[keys[name]] for name in self._names]
+        self._context = context_spread(priced.values())
         self._constant = Cost(survey.constant.ms, standard_error(survey.constant))
-        self._options = [{DENSE: layer.option(DENSE)} for layer in self._layers]
+        self._dense = [layer.option(DENSE) for layer in self._layers]
+        self._options: dict[tuple[str, str, float], tuple[int, Option]] = {}
         self._expected = ExpectedWidths(network)
         self._siblings = self._find_siblings()
         self._untouched = [(1.0, 1.0, 1.0, 1.0)] * len(self._names)
@@ -96,41 +102,41 @@ class TableModel:
 
     def _costs(self, mapping: Mapping) -> list[Priced]:
         """Per layer: ms, their error, and how often its input is staged."""
-        chosen = [options[DENSE] for options in self._options]
+        chosen = self._dense.copy()
         effects = False
         for name, choice in mapping.items():
-            option = self._option(name, choice)
-            chosen[self._index[name]] = option
+            index, option = self._option(name, choice)
+            chosen[index] = option
             effects = effects or option.written < 1.0 or option.unread > 0.0
         if not effects:
-            found = [
-                layer.whole if option.removes == "nothing" else layer.sparse(option, 1.0, 1.0)
-                for layer, option in zip(self._layers, chosen, strict=True)
-            ]
-            return self._with_staging(found, self._untouched)
+            return self._with_staging([option.alone for option in chosen], self._untouched)
         alike = self._alike(chosen)
         shares = self._expected.shares(chosen, alike)
         found = []
-        for index, (layer, option, share) in enumerate(zip(self._layers, chosen, shares, strict=True)):
-            produced, needed, stored, _ = share
-            kept = produced * needed
-            if stored < _LEAST_SHARE:
-                stored = _LEAST_SHARE
-            if option.removes == "nothing":
-                found.append(layer.narrowed(kept, stored))
-            elif option.removes != "weights" and self._narrows(index, option, alike):
-                found.append(layer.narrowed(kept * option.density, stored))
+        for index, (produced, needed, stored, _) in enumerate(shares):
+            option = chosen[index]
+            if produced == needed == stored == 1.0 and option.removes in _OWN_WORK:
+                found.append(option.alone)
+                continue
+            kept, stored = produced * needed, max(stored, _LEAST_SHARE)
+            if option.removes == "weights":
+                found.append(self._layers[index].sparse(option, kept, stored))
+            elif option.removes == "nothing":
+                found.append(self._layers[index].narrowed(kept, stored))
+            elif self._narrows(index, option, alike):
+                found.append(self._layers[index].narrowed(kept * option.density, stored))
             else:
-                found.append(layer.sparse(option, kept, stored))
+                found.append(self._layers[index].sparse(option, kept, stored))
         return self._with_staging(found, shares)
 
-    def _option(self, name: str, choice: Choice) -> Option:
-        try:
-            return self._options[self._index[name]][choice]
-        except KeyError:
+    def _option(self, name: str, choice: Choice) -> tuple[int, Option]:
+        key = name, choice.scheme, choice.rate
+        found = self._options.get(key)
+        if found is None:
             layer = self._network.layer(name)
             index = self._index[name]
-            return self._options[index].setdefault(choice, self._layers[index].option(canonical_choice(layer, choice)))
+            found = self._options[key] = index, self._layers[index].option(canonical_choice(layer, choice))
+        return found
 
     def _alike(self, chosen: list[Option]) -> set[int]:
         """Channel groups whose producers all remove the same filters."""

@@ -114,7 +114,7 @@ class ExpectedWidths:
             effect = chosen[layer]
             if follows:
                 skipped = 1.0 - (1.0 - effect.unread) * (1.0 - unneeded[number])
-            elif effect.rows and effect.unread:
+            elif effect.rows and effect.unread and unneeded[number]:
                 # Each block of filters reads its own channels: where fewer are needed, more channels are left out.
                 skipped = effect.unread ** (1.0 - unneeded[number] ** effect.rows)
             else:
