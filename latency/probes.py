@@ -91,7 +91,9 @@ def _rates(choices: Iterable[Choice]) -> list[float]:
 def with_sparsest(choices: Sequence[Choice]) -> list[Choice]:
     """``choices``, and each scheme that neighbours may leave less of at a rate beyond the highest."""
     rate = BEYOND * max((choice.rate for choice in choices), default=1.0)
-    sparse = {choice.scheme for choice in choices if choice != DENSE and parse_scheme(choice.scheme).removes == "weights"}
+    sparse = {
+        choice.scheme for choice in choices if choice != DENSE and parse_scheme(choice.scheme).removes == "weights"
+    }
     return [*choices, *(Choice(scheme, rate) for scheme in sorted(sparse))]
 
 
@@ -107,7 +109,9 @@ def _shuffled(
     alike: dict[Key, list[str]] = {}
     for name, key in layer_keys(network).items():
         alike.setdefault(key, []).append(name)
-    decks = {key: np.concatenate([rng.permutation(len(choices[m[0]])) for _ in range(contexts)]) for key, m in alike.items()}
+    decks = {
+        key: np.concatenate([rng.permutation(len(choices[m[0]])) for _ in range(contexts)]) for key, m in alike.items()
+    }
     count = max(-(-len(deck) // len(alike[key])) for key, deck in decks.items())
     if max(map(len, choices.values())) == 1:
         return []
@@ -121,18 +125,19 @@ def _shuffled(
     return [Mapping(chosen) for chosen in mappings]
 
 
-def width_probes(network: Network, rates: Sequence[float]) -> list[Mapping]:
+def width_probes(network: Network, rates: Sequence[float], most: int = WIDTHS) -> list[Mapping]:
     """Mappings under which layers run with fewer live input and output channels (CompactNet, section 3.1).
 
     Channel groups get one of two colours so that a layer's inputs and outputs differ in colour where the network
-    allows it; each colour is narrowed by each of up to three rates independently, which gives every layer a grid of
+    allows it; each colour is narrowed by each of up to ``most`` rates independently, which gives every layer a grid of
     input and output widths. Widths in between are interpolated.
 
     Args:
         network: The network.
         rates: Rates at which channels may be removed; none, no mappings.
+        most: Most widths below full.
     """
-    widths = [DENSE.rate, *_spread(rates)]
+    widths = [DENSE.rate, *_spread(rates, most)]
     colours = _two_colours(network)
     found = []
     for first in widths:
@@ -142,11 +147,11 @@ def width_probes(network: Network, rates: Sequence[float]) -> list[Mapping]:
     return [mapping for mapping in dict.fromkeys(found) if len(mapping)]
 
 
-def _spread(rates: Sequence[float]) -> list[float]:
-    """At most three of ``rates``: the largest, and those nearest to its cube root and the square of that."""
-    if len(rates) <= WIDTHS:
+def _spread(rates: Sequence[float], most: int) -> list[float]:
+    """At most so many of ``rates``: the largest, and those nearest to equal steps of a logarithmic scale up to it."""
+    if len(rates) <= most:
         return list(rates)
-    wanted = [max(rates) ** (step / WIDTHS) for step in range(1, WIDTHS + 1)]
+    wanted = [max(rates) ** (step / most) for step in range(1, most + 1)]
     return sorted({min(rates, key=lambda rate: abs(math.log(rate / target))) for target in wanted})
 
 

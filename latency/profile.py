@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -19,8 +19,7 @@ from . import profile_file
 from .cache import cache_folder, exclusive_lock
 from .machine import Machine, machine
 from .models import MODELS, LatencyModel, Prediction
-from .probes import CONTEXTS, catalogue, probes
-from .refine import Refiner
+from .probes import catalogue
 from .rows import Row, Survey
 from .survey import Progress, survey
 
@@ -36,6 +35,7 @@ class Profile:
         seed: Seed of the random weights and of the order in which choices were combined.
         machine: Where and how it was measured.
         survey: Every row, and the dense network's whole runs.
+        planned_for: The latency model that it was measured for, and that predictions use if no other is named.
     """
 
     network: Network
@@ -44,6 +44,7 @@ class Profile:
     seed: int
     machine: Machine
     survey: Survey
+    planned_for: str = "table"
 
     @classmethod
     def build(  # noqa: PLR0913 - what is measured, and how: each is set by itself
@@ -54,8 +55,10 @@ class Profile:
         threads: int = 1,
         *,
         isa: str = "auto",
+        model: str = "table",
         progress: Progress | None = None,
         seed: int = 0,
+        unfinished: Path | None = None,
     ) -> Profile:  # fmt: skip
         """Measure a network on this machine.
 
@@ -68,24 +71,30 @@ class Profile:
             rates: Rates at which each is measured; rates in between are interpolated.
             threads: Threads of the compiled networks.
             isa: Instruction set, ``auto`` for the best one.
+            model: Name of the latency model whose points are measured.
             progress: Called with units done, units in all, and a line of text.
             seed: Decides random weights and how choices are combined.
+            unfinished: File in which rows are kept while the profile is being measured; an interrupted call with equal
+                arguments goes on from there. It is removed in the end.
 
         Raises:
-            PrunemapError: For an unknown scheme, a rate below 1, or an ISA that this CPU does not have.
+            PrunemapError: For an unknown scheme or model, a rate below 1, or an ISA that this CPU does not have.
         """
-        choices = catalogue(schemes, rates)
-        isa = resolve_isa(isa)
+        choices, planned, isa = catalogue(schemes, rates), MODELS[model], resolve_isa(isa)
         found = survey(
             network,
-            probes(network, choices, CONTEXTS, seed),
+            planned.probes(network, choices, seed),
             threads=threads,
             isa=isa,
             seed=seed,
-            refine=Refiner(network, choices),
+            refine=partial(planned.refine, network, choices),
+            known=profile_file.read_rows(unfinished) if unfinished else (),
+            keep=partial(profile_file.write_rows, unfinished) if unfinished else _forget,
             progress=progress,
         )
-        return cls(network, choices, threads, seed, machine(isa), found)
+        if unfinished:
+            unfinished.unlink(missing_ok=True)
+        return cls(network, choices, threads, seed, machine(isa), found, model)
 
     @property
     def dense_ms(self) -> float:
@@ -97,13 +106,13 @@ class Profile:
         """Rows whose time could not be told to 1 %; their noise widens the bands of predictions that use them."""
         return tuple(row for row in self.survey.rows if row.unstable)
 
-    def predict(self, network: Network, mapping: Mapping, model: str = "table") -> Prediction:
+    def predict(self, network: Network, mapping: Mapping, model: str | None = None) -> Prediction:
         """Latency of ``network`` under ``mapping``; nothing is packed, compiled or measured.
 
         Args:
             network: The network that the profile was built for.
             mapping: Choices of its layers; rates between measured ones are interpolated.
-            model: Name of a latency model.
+            model: Name of a latency model; the one that the profile was measured for when left out.
 
         Raises:
             PrunemapError: For another network, an unknown layer or model, a choice that does not fit its layer, or a
@@ -115,16 +124,17 @@ class Profile:
             self._accepted[:] = [network]
         return self.model(model).predict(mapping)
 
-    def layer_ms(self, layer: str, choice: Choice, model: str = "table") -> float:
+    def layer_ms(self, layer: str, choice: Choice, model: str | None = None) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense; errors as ``predict``."""
         return self.model(model).layer_ms(layer, choice)
 
-    def model(self, name: str = "table") -> LatencyModel:
-        """The latency model called ``name`` on this profile's rows; made once and kept.
+    def model(self, name: str | None = None) -> LatencyModel:
+        """The latency model called ``name``, or that the profile was measured for, on its rows; made once and kept.
 
         Raises:
             PrunemapError: For an unknown name.
         """
+        name = name or self.planned_for
         if name not in self._models:
             self._models[name] = MODELS[name](self.network, self.survey)
         return self._models[name]
@@ -160,7 +170,7 @@ class Profile:
         header, rows = profile_file.read(Path(path))
         found = Survey(rows, header.dense, header.constant)
         choices = tuple(Choice(scheme, rate) for scheme, rate in header.choices)
-        return cls(header.network, choices, header.threads, header.seed, header.machine, found)
+        return cls(header.network, choices, header.threads, header.seed, header.machine, found, header.model)
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel]:
@@ -175,6 +185,7 @@ class Profile:
     def _header(self) -> profile_file.Header:
         return profile_file.Header(
             format=profile_file.FORMAT,
+            model=self.planned_for,
             network=self.network,
             choices=tuple((choice.scheme, choice.rate) for choice in self.choices),
             threads=self.threads,
@@ -183,6 +194,10 @@ class Profile:
             constant=self.survey.constant,
             machine=self.machine,
         )
+
+
+def _forget(rows: Sequence[Row]) -> None:
+    return
 
 
 def network_signature(network: Network) -> str:
@@ -196,11 +211,12 @@ def cached_profile(
     rates: Sequence[float],
     threads: int = 1,
     isa: str = "auto",
+    model: str = "table",
     progress: Progress | None = None,
 ) -> Profile:  # fmt: skip
     """This machine's profile of a network, from the cache folder or, the first time, measured.
 
-    Kept apart by network, choices, CPU, ISA, threads and version of the kernels. Processes that ask for it at once
+    Kept apart by network, choices, model, CPU, ISA, threads and version of the kernels. Processes that ask for it at once
     wait for the one that measures.
 
     Args:
@@ -209,6 +225,7 @@ def cached_profile(
         rates: As ``Profile.build``.
         threads: As ``Profile.build``.
         isa: As ``Profile.build``.
+        model: As ``Profile.build``.
         progress: As ``Profile.build``; not called when the profile is there.
 
     Raises:
@@ -216,11 +233,22 @@ def cached_profile(
     """
     choices = [(choice.scheme, choice.rate) for choice in catalogue(schemes, rates)]
     here = machine(isa)
-    key = [profile_file.FORMAT, network_signature(network), choices, here.fingerprint(), threads]
+    key = [profile_file.FORMAT, network_signature(network), choices, here.fingerprint(), threads, model]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
     path = cache_folder() / "profiles" / f"{digest}.parquet"
     if not path.exists():
         with exclusive_lock():
             if not path.exists():
-                Profile.build(network, schemes, rates, threads, isa=here.isa, progress=progress).save(path)
+                unfinished = path.with_suffix(".unfinished")
+                built = Profile.build(
+                    network,
+                    schemes,
+                    rates,
+                    threads,
+                    isa=here.isa,
+                    model=model,
+                    progress=progress,
+                    unfinished=unfinished,
+                )
+                built.save(path)
     return Profile.load(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ FORMAT = 2
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"
+_UNFINISHED = b"prunemap-profile-unfinished"
 _SCHEMA = pa.schema(
     [
         pa.field("probe", pa.int64(), nullable=False),
@@ -50,6 +52,7 @@ class Header:
     """What a profile holds besides rows; see ``Profile`` for the meaning."""
 
     format: int
+    model: str
     network: Network
     choices: tuple[tuple[str, float], ...]
     threads: int
@@ -64,13 +67,33 @@ _HEADER = TypeAdapter(Header)
 
 def write(path: Path, header: Header, rows: tuple[Row, ...]) -> None:
     """Write a profile in one step: no reader ever sees a part of it."""
+    table = _table(rows, {_KEY: _HEADER.dump_json(header)})
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Keep the rows of a profile that is not finished."""
+    write_atomically(path, lambda temporary: pq.write_table(_table(rows, {_UNFINISHED: b""}), temporary))
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """What ``write_rows`` kept; nothing where there is no such file or it cannot be read: it is measured again."""
+    try:
+        table = pq.read_table(path)
+        if _UNFINISHED not in (table.schema.metadata or {}):
+            return ()
+        return tuple(_row(entry) for entry in table.to_pylist())
+    except (pa.ArrowException, OSError, ValueError, TypeError, PrunemapError):
+        return ()
+
+
+def _table(rows: Sequence[Row], metadata: dict[bytes, bytes]) -> pa.Table:
     columns = [
         {name: getattr(row, name) for name in _SCHEMA.names if name not in ("scheme", "rate")}
         | {"scheme": row.choice.scheme, "rate": row.choice.rate}
         for row in rows
     ]
-    table = pa.Table.from_pylist(columns, schema=_SCHEMA.with_metadata({_KEY: _HEADER.dump_json(header)}))
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+    return pa.Table.from_pylist(columns, schema=_SCHEMA.with_metadata(metadata))
 
 
 def read(path: Path) -> tuple[Header, tuple[Row, ...]]:

@@ -107,7 +107,11 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
         return
     unstable = sum(trial.measurement.unstable for trial in trials)
     dense = np.array([trial.dense_ms for trial in trials])
-    show(rows, _COLUMNS, title=f"{args.network}, predicted against measured, whole networks\n{profile.machine.fingerprint()}")
+    show(
+        rows,
+        _COLUMNS,
+        title=f"{args.network}, predicted against measured, whole networks\n{profile.machine.fingerprint()}",
+    )
     show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
     remark(
         f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the mappings; "

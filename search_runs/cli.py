@@ -210,7 +210,9 @@ def _bench_latency(benches: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--mappings", type=_count, default=100, metavar="N", help="random mappings (100)")
     parser.add_argument("--highest-rate", type=float, default=16.0, help="their rates go from 1 to this one (16)")
     parser.add_argument("--schemes", type=_names, metavar="A,B", help="schemes; one of every family when left out")
-    parser.add_argument("--rates", type=_rates, default=(1.5, 2.0, 4.0, 8.0, 16.0), help="rates of the profile (1.5,2,4,8,16)")
+    parser.add_argument(
+        "--rates", type=_rates, default=(1.5, 2.0, 4.0, 8.0, 16.0), help="rates of the profile (1.5,2,4,8,16)"
+    )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="a profile measured before, instead of a new one")
     parser.add_argument("--seed", type=int, default=0, help="of weights and mappings")
     parser.add_argument("--threads", type=_count, default=1, help="threads of the networks")

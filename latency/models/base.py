@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ...pruning.mapping import Choice, Mapping
 from ...pruning.network import Network
 from ...pruning.registry import Registry
-from ..rows import Survey
+from ..probes import Probe
+from ..rows import Row, Survey
 
 COVERAGE = 0.9
 """Share of measured latencies that a prediction's band is meant to hold."""
@@ -33,6 +34,18 @@ class Prediction:
 class LatencyModel(Protocol):
     """Prices the mappings of one network from what was measured; never packs, compiles or measures."""
 
+    def __init__(self, network: Network, survey: Survey) -> None: ...
+
+    @classmethod
+    def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
+        """What has to be measured for a catalogue: the dense network first, the narrowest one next."""
+        ...
+
+    @classmethod
+    def refine(cls, network: Network, choices: Sequence[Choice], rows: Sequence[Row]) -> list[Probe]:
+        """What to measure next, given what was; nothing when that is good enough."""
+        ...
+
     def predict(self, mapping: Mapping) -> Prediction:
         """Latency of the whole network under ``mapping``."""
         ...
@@ -46,6 +59,4 @@ class LatencyModel(Protocol):
         ...
 
 
-MODELS: Registry[Callable[[Network, Survey], LatencyModel]] = Registry(
-    "latency model", __package__ or __name__.rpartition(".")[0]
-)
+MODELS: Registry[type[LatencyModel]] = Registry("latency model", __package__ or __name__.rpartition(".")[0])

@@ -16,7 +16,9 @@ from ...pruning.mapping import DENSE, Choice, Mapping
 from ...pruning.network import Network
 from ..alike import Key, layer_keys
 from ..measure import STABLE
-from ..rows import Survey, standard_error
+from ..probes import CONTEXTS, Probe, probes
+from ..refine import Refiner
+from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
 from .curves import Cost
 from .layer import LayerCosts, Option, Priced, by, context_spread
@@ -41,6 +43,9 @@ class TableModel:
     lie from what the others say (``context_spread``); and, common to all, the 1 % to which a measurement is stable.
     """
 
+    layer_costs = LayerCosts
+    """How one layer is priced."""
+
     def __init__(self, network: Network, survey: Survey) -> None:
         self._network = network
         self._names = tuple(layer.name for layer in network.layers)
@@ -52,7 +57,7 @@ class TableModel:
         for layer in network.layers:
             features = layer.in_channels // network.groups[network.reads[layer.name]].channels
             key = keys[layer.name]
-            priced[key] = priced.get(key) or LayerCosts(layer, rows[key], features, least)
+            priced[key] = priced.get(key) or self.layer_costs(layer, rows[key], features, least)
         self._layers = [priced[keys[name]] for name in self._names]
         self._context = context_spread(priced.values())
         self._constant = Cost(survey.constant.ms, standard_error(survey.constant))
@@ -69,6 +74,16 @@ class TableModel:
             for number, group in enumerate(network.groups)
             if not group.fixed and group.producers
         ]
+
+    @classmethod
+    def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
+        """Every choice of layers that cost alike once, in mixed company, and a coarse grid of widths."""
+        return probes(network, choices, CONTEXTS, seed)
+
+    @classmethod
+    def refine(cls, network: Network, choices: Sequence[Choice], rows: Sequence[Row]) -> list[Probe]:
+        """Where what is measured is least sure; see ``Refiner``."""
+        return Refiner(network, choices)(rows)
 
     def predict(self, mapping: Mapping) -> Prediction:
         """Latency of the whole network under ``mapping``, with its 90 % band.

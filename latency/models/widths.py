@@ -68,7 +68,9 @@ class ExpectedWidths:
             self._operations.append(_Operation(sources, layer, follows, not node.keeps_zero, group))
             value_of[node.name] = len(self._operations)
         self._output = value_of[network.nodes[-1].name]
-        self._backward = tuple((number, *self._operations[number - 1]) for number in range(len(self._operations), 0, -1))
+        self._backward = tuple(
+            (number, *self._operations[number - 1]) for number in range(len(self._operations), 0, -1)
+        )
         self._find_places()
 
     def shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[Shares]:
@@ -81,9 +83,7 @@ class ExpectedWidths:
         zero = self._zero_shares(chosen, alike)
         unneeded, unread = self._unneeded_shares(chosen)
         held = self._held_shares(zero, unread, alike)
-        return [
-            (1.0 - zero[source], 1.0 - unneeded[value], held[value], held[source]) for source, value in self.places
-        ]
+        return [(1.0 - zero[source], 1.0 - unneeded[value], held[value], held[source]) for source, value in self.places]
 
     def _zero_shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[float]:
         """Share of channels of each value that are zero."""
