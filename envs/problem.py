@@ -286,6 +286,7 @@ def _profile(spec: ProblemSpec, network: Network, progress: Progress | None) -> 
 def _check(profile: Profile, spec: ProblemSpec, choices: Choices) -> None:
     """Refuse a profile that cannot price this problem's choices, before anything is searched."""
     profile.predict(choices.network, Mapping())
+    profile.check_steady()
     if profile.threads != spec.latency.threads:
         raise PrunemapError(
             f"problem.latency.threads is {spec.latency.threads}, but the profile was measured with {profile.threads}"

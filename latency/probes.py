@@ -69,8 +69,8 @@ def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int
 
     The second is the narrowest one. Then come the other narrow probes, and mixed probes: each layer goes through its
     choices in an order of its own, so that one mapping measures one choice of every layer and no choice is always seen
-    beside the same neighbours. Layers that cost alike (``layer_keys``) share the choices among them. Choices that always
-    narrow a group are left to ``width_probes``.
+    beside the same neighbours. Layers that cost alike (``layer_keys``) share the choices among them. Choices that
+    always narrow a group are left to ``width_probes``.
 
     Args:
         network: The network.

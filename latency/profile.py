@@ -16,6 +16,7 @@ from ..pruning.errors import PrunemapError
 from ..pruning.mapping import Choice, Mapping
 from ..pruning.network import Network
 from . import profile_file
+from .alike import layer_keys
 from .cache import cache_folder, exclusive_lock
 from .machine import Machine, machine
 from .models import MODELS, LatencyModel, Prediction
@@ -149,6 +150,25 @@ class Profile:
         if here != self.machine.fingerprint():
             raise PrunemapError(f"profile of another machine: measured on {self.machine.fingerprint()}, this is {here}")
 
+    def check_steady(self) -> None:
+        """Make sure that no scheme of a layer is known from unstable rows alone: a search would learn from noise.
+
+        Raises:
+            PrunemapError: When one is.
+        """
+        keys, steady = layer_keys(self.network), set()
+        for row in self.survey.rows:
+            if not row.unstable:
+                steady.add((keys[row.layer], row.choice.scheme))
+        shaky = sorted({f"{r.layer} {r.choice.scheme}" for r in self.unstable} - {
+            f"{r.layer} {r.choice.scheme}" for r in self.unstable if (keys[r.layer], r.choice.scheme) in steady
+        })  # fmt: skip
+        if shaky:
+            raise PrunemapError(
+                f"profile: {len(shaky)} layers could not be measured steadily under a scheme, for instance {shaky[0]}; "
+                "measure again while nothing else runs (`prunemap doctor` tells how steady this machine is)"
+            )
+
     def digest(self) -> str:
         """Hexadecimal SHA-256 of what predictions depend on."""
         rows = [[row.layer, str(row.choice), row.live_in, row.live_out, row.samples_ms] for row in self.survey.rows]
@@ -205,7 +225,7 @@ def network_signature(network: Network) -> str:
     return hashlib.sha256(TypeAdapter(Network).dump_json(network)).hexdigest()
 
 
-def cached_profile(
+def cached_profile(  # noqa: PLR0913 - as Profile.build
     network: Network,
     schemes: Sequence[str],
     rates: Sequence[float],

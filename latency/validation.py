@@ -1,4 +1,4 @@
-"""How well predictions agree with whole compiled networks, over random mappings drawn after the profile was measured."""
+"""How well predictions agree with whole compiled networks, over random mappings drawn after the profile."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def agreement(trials: Sequence[Trial], predicted_dense: float) -> Agreement:
 
 
 def _constant_error(measured: Floats) -> float:
-    """Mean absolute relative error of the best constant: one of the measurements, where the sum's slope changes sign."""
+    """Mean absolute relative error of the best constant, which is one of the measurements: the sum bends there."""
     return float(np.abs(measured[:, None] / measured - 1.0).mean(axis=1).min())
 
 

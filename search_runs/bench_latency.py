@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +20,14 @@ from ..pruning import Network, capture
 from ..pruning.errors import PrunemapError
 from ..pruning.mapping import Mapping
 from ..pruning.schemes import SCHEMES
+from . import pictures
 from .progress import notice, progress_bar
 from .tables import Row, number, percent, remark, show, text
 
 FEWEST = 4
+_EVERY_FAMILY = tuple(SCHEMES[name].example for name in SCHEMES if name != "dense")
+_PRICED = {"channels": ("channel", "filter"), "contribution": ("filter",)}
+"""Schemes of models that do not price all of them."""
 _IMAGES, _NOISE, _PATCH = 64, 0.5, 4
 _PHASE = Phase(epochs=2, lr=0.05, batch=8, momentum=0.9, weight_decay=1e-4, schedule="one-cycle", device="cpu")
 
@@ -52,6 +55,8 @@ def latency(args: Namespace) -> int:
     """Profile, then draw mappings, then train a little, compile, measure and compare."""
     if args.mappings < FEWEST:
         raise PrunemapError(f"--mappings {args.mappings}: at least {FEWEST} are needed to tell anything")
+    if args.plot is not None:
+        pictures.need_matplotlib()
     shape = args.shape or default_input_shape(args.network, **args.options)
     model = build_network(args.network, seed=args.seed, **args.options).eval()
     structure = capture(model, torch.zeros(1, *shape))
@@ -63,8 +68,6 @@ def latency(args: Namespace) -> int:
         trials = validate(profile, model, torch.zeros(1, *shape), drawn, report)
     _show(args, profile, trials)
     if args.plot is not None:
-        from . import pictures
-
         pictures.predictions(trials, profile, args.network, args.plot)
         notice(f"drawn to {args.plot}")
     return 0
@@ -91,9 +94,11 @@ def _profile(args: Namespace, structure: Network) -> Profile:
         found.check_machine()
         found.predict(structure, Mapping())
         return found
-    schemes = args.schemes or tuple(SCHEMES[name].example for name in SCHEMES if name != "dense")
+    schemes = args.schemes or _PRICED.get(args.model, _EVERY_FAMILY)
     with progress_bar() as report:
-        return cached_profile(structure, schemes, args.rates, args.threads, isa=args.isa, progress=report)
+        return cached_profile(
+            structure, schemes, args.rates, args.threads, isa=args.isa, model=args.model, progress=report
+        )
 
 
 def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
@@ -106,6 +111,7 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
         show(rows, (), args.format)
         return
     unstable = sum(trial.measurement.unstable for trial in trials)
+    disturbed = sum(trial.measurement.disturbed for trial in trials)
     dense = np.array([trial.dense_ms for trial in trials])
     show(
         rows,
@@ -114,8 +120,9 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
     )
     show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
     remark(
-        f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the mappings; "
-        f"{unstable} of {len(trials)} measurements unstable"
+        f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the "
+        "mappings; "
+        f"{unstable} of {len(trials)} measurements unstable, {disturbed} disturbed"
     )
 
 

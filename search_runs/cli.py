@@ -109,6 +109,9 @@ def _search(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--seeds", type=_numbers, metavar="0,1", help="seeds of every agent")
     parser.add_argument("--evaluations", type=int, metavar="N", help="evaluations per agent and seed")
     _where(parser)
+    parser.add_argument(
+        "--profile", metavar="FILE", help="a profile, for instance of another machine that is the target"
+    )
     parser.add_argument("--fresh", action="store_true", help="set an earlier run of this name aside")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and the resolved configuration only")
     _runs(parser)
@@ -144,7 +147,10 @@ def _replay(commands: argparse._SubParsersAction[_Parser]) -> None:
 def _profile(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser = _command(commands, "profile", "profiles:profile", "measure the layers of a network, or show a profile")
     _config(parser, "configuration (file or bundled name), or a profile file to show")
+    parser.add_argument("--model", default="table", help="latency model whose points are measured (table)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the profile here")
+    parser.add_argument("--show", action="store_true", help="also speed-ups and PPR per scheme and layer shape")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw latency over density and over block size")
     _format(parser)
 
 
@@ -213,6 +219,7 @@ def _bench_latency(benches: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument(
         "--rates", type=_rates, default=(1.5, 2.0, 4.0, 8.0, 16.0), help="rates of the profile (1.5,2,4,8,16)"
     )
+    parser.add_argument("--model", default="table", help="latency model (table)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="a profile measured before, instead of a new one")
     parser.add_argument("--seed", type=int, default=0, help="of weights and mappings")
     parser.add_argument("--threads", type=_count, default=1, help="threads of the networks")

@@ -8,27 +8,43 @@ from pathlib import Path
 
 from ..envs import load_dataset
 from ..envs.trained import structure
-from ..latency import Profile, cached_profile
+from ..latency import Profile, cached_profile, cost_table
 from ..pruning import misfit
 from ..pruning.errors import PrunemapError
 from ..pruning.mapping import DENSE
+from . import pictures
 from .config import load_config
 from .progress import notice, progress_bar
 from .search import overrides
-from .tables import Column, Row, show, text
+from .tables import Column, Row, number, show, text
 
 _SUFFIX = ".parquet"
+_RATIOS = (
+    text("shape"),
+    text("scheme"),
+    number("rate", "rate", "g"),
+    number("speed_up", "speed-up", ".2f"),
+    number("ppr", "PPR", ".2f"),
+)
+_RATIOS_TITLE = "pruning-to-performance ratio (rate / speed-up), one layer pruned, all others dense"
 
 
 def profile(args: Namespace) -> int:
     """Build a configuration's profile, or take it from the cache folder, or load a file; then show it."""
+    if args.plot is not None:
+        pictures.need_matplotlib()
     found = _load(Path(args.config), args) if args.config.endswith(_SUFFIX) else _build(args)
     if args.out is not None:
         found.save(args.out)
         notice(f"written to {args.out}")
+    if args.plot is not None:
+        pictures.costs(found, args.plot)
+        notice(f"drawn to {args.plot}")
     rows = _rows(found)
     if args.format == "table":
         show(_by_layer(found, rows), _columns(found), title=_title(found))
+        if args.show:
+            show(ratios(found), _RATIOS, title=_RATIOS_TITLE)
     else:
         show(rows, (), args.format)
     return 0
@@ -50,7 +66,7 @@ def _build(args: Namespace) -> Profile:
     choices, latency = spec.choices, spec.latency
     with progress_bar() as report:
         return cached_profile(
-            network, choices.schemes, choices.rates, latency.threads, isa=latency.isa, progress=report
+            network, choices.schemes, choices.rates, latency.threads, isa=latency.isa, model=args.model, progress=report
         )
 
 
@@ -84,6 +100,19 @@ def _columns(profile: Profile) -> list[Column]:
         scheme: scheme if scheme == DENSE.scheme else f"{scheme} {' '.join(of)}" for scheme, of in rates.items()
     }
     return [text("layer"), text("kind"), *(text(scheme, heading) for scheme, heading in headings.items())]
+
+
+def ratios(profile: Profile) -> list[Row]:
+    """One row per layer shape and choice: speed-up over dense, and pruning-to-performance ratio (rate / speed-up)."""
+    layers = {layer.name: layer for layer in profile.network.layers}
+    found: dict[tuple[str, str, float], Row] = {}
+    for cost in cost_table(profile):
+        layer = layers[cost.layer]
+        if cost.choice != DENSE:
+            shape = f"{layer.kind} {'x'.join(map(str, layer.weight_shape))} on {'x'.join(map(str, layer.in_shape[1:]))}"
+            known = {"shape": shape, "scheme": cost.choice.scheme, "rate": cost.choice.rate}
+            found.setdefault(tuple(known.values()), known | {"speed_up": cost.speed_up, "ppr": cost.ppr})
+    return list(found.values())
 
 
 def _title(profile: Profile) -> str:

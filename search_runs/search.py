@@ -55,7 +55,8 @@ def resume(args: Namespace) -> int:
 
 def overrides(args: Namespace) -> list[tuple[str, Any, str]]:
     """What a command's flags change in the configuration; flags that it does not have change nothing."""
-    flags = {key.rpartition(".")[2]: key for key in ("name", "seeds", "workers", "budget.evaluations", "ray_address")}
+    keys = ("name", "seeds", "workers", "budget.evaluations", "ray_address", "problem.latency.profile")
+    flags = {key.rpartition(".")[2]: key for key in keys}
     given = [(key, getattr(args, flag, None), f"--{flag.replace('_', '-')}") for flag, key in flags.items()]
     settings = [parse_override(text) for text in getattr(args, "set", ())]
     return [entry for entry in given if entry[1] is not None] + settings
