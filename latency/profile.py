@@ -156,17 +156,14 @@ class Profile:
         Raises:
             PrunemapError: When one is.
         """
-        keys, steady = layer_keys(self.network), set()
-        for row in self.survey.rows:
-            if not row.unstable:
-                steady.add((keys[row.layer], row.choice.scheme))
-        shaky = sorted({f"{r.layer} {r.choice.scheme}" for r in self.unstable} - {
-            f"{r.layer} {r.choice.scheme}" for r in self.unstable if (keys[r.layer], r.choice.scheme) in steady
-        })  # fmt: skip
+        keys = layer_keys(self.network)
+        steady = {(keys[row.layer], row.choice.scheme) for row in self.survey.rows if not row.unstable}
+        shaky = [row for row in self.unstable if (keys[row.layer], row.choice.scheme) not in steady]
         if shaky:
+            first = f"{shaky[0].layer!r} under {shaky[0].choice.scheme}"
             raise PrunemapError(
-                f"profile: {len(shaky)} layers could not be measured steadily under a scheme, for instance {shaky[0]}; "
-                "measure again while nothing else runs (`prunemap doctor` tells how steady this machine is)"
+                f"profile: layer {first} was never measured steadily, and {len(shaky) - 1} more rows; measure again "
+                "while nothing else runs (`prunemap doctor` tells how steady this machine is)"
             )
 
     def digest(self) -> str:

@@ -26,6 +26,8 @@ Progress = Callable[[int, int, str], None]
 
 Refine = Callable[[Sequence[Row]], Sequence[Probe]]
 
+MOST_REFINED = 24
+"""Most probes that are asked for besides the given ones."""
 REFINING_SECONDS = 60.0
 """After so long no further probes are asked for."""
 PER_TURN = 24
@@ -73,7 +75,8 @@ def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
         while waiting:
             rows += surveyor.measure(_turn(surveyor, waiting))
             keep(rows)
-            if not waiting and time.monotonic() - start < REFINING_SECONDS:
+            refined = number - len(probes)
+            if not waiting and refined < MOST_REFINED and time.monotonic() - start < REFINING_SECONDS:
                 more = refine(rows)
                 waiting.extend(enumerate(more, number))
                 number += len(more)
@@ -227,7 +230,7 @@ class _Surveyor:
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
         """Time the subjects, and those with unstable layers again; one row per layer of each."""
-        self._base = self._base or list(subjects[:2])
+        self._base = [*self._base, *subjects][:2]
         pending, start = list(subjects), time.monotonic()
         for evaluation in range(EVALUATIONS):
             self._evaluate(pending, evaluation)

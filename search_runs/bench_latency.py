@@ -116,13 +116,12 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
     show(
         rows,
         _COLUMNS,
-        title=f"{args.network}, predicted against measured, whole networks\n{profile.machine.fingerprint()}",
+        title=f"{args.network}, model {profile.planned_for}, whole networks\n{profile.machine.fingerprint()}",
     )
     show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
     remark(
         f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the "
-        "mappings; "
-        f"{unstable} of {len(trials)} measurements unstable, {disturbed} disturbed"
+        f"mappings; {unstable} of {len(trials)} measurements unstable, {disturbed} disturbed"
     )
 
 

@@ -35,6 +35,7 @@ def predictions(trials: Sequence[Trial], profile: Profile, network: str, path: P
         x = [trial.measurement.median_ms for trial in own]
         scatter.scatter(x, [trial.drawn.prediction.ms for trial in own], s=18, marker=marker, label=half, alpha=0.8)
     scatter.set(xscale="log", yscale="log", xlim=reach, ylim=reach, xlabel="measured, ms", ylabel="predicted, ms")
+    scatter.tick_params(axis="x", which="both", labelrotation=30)
     scatter.set_title(f"{network}: {len(trials)} random mappings")
     scatter.legend(frameon=False)
     typical = trials[int(np.argsort(measured)[len(trials) // 2])]

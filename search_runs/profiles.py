@@ -111,7 +111,9 @@ def ratios(profile: Profile) -> list[Row]:
         if cost.choice != DENSE:
             shape = f"{layer.kind} {'x'.join(map(str, layer.weight_shape))} on {'x'.join(map(str, layer.in_shape[1:]))}"
             known = {"shape": shape, "scheme": cost.choice.scheme, "rate": cost.choice.rate}
-            found.setdefault(tuple(known.values()), known | {"speed_up": cost.speed_up, "ppr": cost.ppr})
+            found.setdefault(
+                (shape, cost.choice.scheme, cost.choice.rate), known | {"speed_up": cost.speed_up, "ppr": cost.ppr}
+            )
     return list(found.values())
 
 

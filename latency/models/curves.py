@@ -84,7 +84,7 @@ class DensityCurve:
         first = float(self._shares[0])
         if first < 1.0:
             beyond = grid < first
-            slope = (float(np.interp(2 * first, self._shares, self._ms)) - self._ms[0]) / first
+            slope = float(np.interp(2 * first, self._shares, self._ms) - self._ms[0]) / first
             straight = np.maximum(min(self._least, self._ms[0]), self._ms[0] - slope * (first - grid[beyond]))
             error[beyond] = np.hypot(error[beyond], (self._ms[0] - straight) / 2)
             ms[beyond] = straight
@@ -122,9 +122,12 @@ class WidthSurface:
     Args:
         points: (live inputs, live outputs) -> milliseconds.
         full: All inputs and outputs.
+        least: What the layer takes at least: below the smallest measured widths lines go on, not below this.
     """
 
-    def __init__(self, points: AbstractMapping[tuple[int, int], float], full: tuple[int, int]) -> None:
+    def __init__(
+        self, points: AbstractMapping[tuple[int, int], float], full: tuple[int, int], least: float = 0.0
+    ) -> None:
         inputs, outputs = (sorted({widths[side] for widths in points}) for side in (0, 1))
         by_work = sorted((i * o / (full[0] * full[1]), ms) for (i, o), ms in points.items())
         work, ms = (np.array(column) for column in zip(*by_work, strict=True))
@@ -135,19 +138,33 @@ class WidthSurface:
 
         self._inputs = [width / full[0] for width in inputs]
         self._outputs = [width / full[1] for width in outputs]
-        self._grid = [[known(i, o) for o in outputs] for i in inputs]
+        rows = [_from_nothing(self._outputs, [known(i, o) for o in outputs], least) for i in inputs]
+        columns = [_from_nothing(self._inputs, list(column), least) for column in zip(*rows, strict=True)]
+        self._grid: list[list[float]] = [list(row) for row in zip(*columns, strict=True)]
+        if len(inputs) > 1:
+            self._inputs.insert(0, 0.0)
+        if len(outputs) > 1:
+            self._outputs.insert(0, 0.0)
 
     def at(self, inputs: float, outputs: float) -> float:
-        """Milliseconds at these shares of channels; below the smallest measured widths, what it is there."""
+        """Milliseconds at these shares of channels."""
         low, part = _between(self._inputs, inputs)
         left, across = _between(self._outputs, outputs)
-        row = self._grid[low]
+        row: list[float] = self._grid[low]
         ms = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
         if part:
             row = self._grid[low + 1]
             other = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
             ms += part * (other - ms)
         return ms
+
+
+def _from_nothing(knots: list[float], values: list[float], least: float) -> list[float]:
+    """The values with what a line through the first two says at 0 before them; just the values where there is one."""
+    if len(knots) == 1:
+        return values
+    slope = (values[1] - values[0]) / (knots[1] - knots[0])
+    return [max(min(least, values[0]), values[0] - max(slope, 0.0) * knots[0]), *values]
 
 
 def _between(knots: list[float], value: float) -> tuple[int, float]:

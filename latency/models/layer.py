@@ -72,7 +72,7 @@ class LayerCosts:
         full = (layer.in_channels, layer.out_channels)
         narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
         means = {live: steady_mean(same) for live, same in narrow.items()}
-        self._surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full)
+        self._surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least)
         self._surface_full = max(self._surface.at(1.0, 1.0), 1e-9)
         staging = any(row.staged for row in rows)
         self._staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from prunemap.latency import survey
+from prunemap.kernels.lowering import lower
+from prunemap.latency import pace, survey
 from prunemap.pruning import Network, capture, live_channels
 
 PER_WEIGHT = 1e-8  # seconds per kept weight and output pixel
@@ -20,7 +21,7 @@ STAGING = 2e-6
 
 
 class Block(nn.Module):
-    """Two convolutions of a chain, one residual block, a classifier."""
+    """Two convolutions of a chain, one residual block, a convolution with a stride, a classifier."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -28,11 +29,13 @@ class Block(nn.Module):
         self.bn = nn.BatchNorm2d(width)
         self.conv1 = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.down = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.bn(self.stem(x)))
         x = torch.relu(x + self.conv2(torch.relu(self.conv1(x))))
+        x = torch.relu(self.down(x))
         return self.head(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))
 
 
@@ -40,6 +43,8 @@ class Block(nn.Module):
 class FakeStep:
     op: str
     layer: str | None
+    shape: tuple[int, int, int] = (0, 1, 1)
+    candidate: str | None = None
     weights_bytes: int = 0
 
 
@@ -64,19 +69,27 @@ class FakeCompiled:
 def fake_compile(noise: float = 0.0) -> Callable[..., FakeCompiled]:
     """A compiler whose networks take time for every weight that meets live channels.
 
-    conv1 also rearranges its input, which takes time for every channel that the stem makes.
+    Layers with a stride also rearrange their input, which takes time for every channel of it.
     """
 
     def compile_network(model: nn.Module, example: torch.Tensor, threads: int, isa: str) -> FakeCompiled:
         network = capture(model, example)
         state = model.state_dict()
         live = live_channels(network, state)
-        steps, seconds = [FakeStep("pool", None), FakeStep("stage", "conv1")], [POOL]
-        seconds.append(STAGING * int((state["stem.weight"] != 0).flatten(1).any(1).sum()))
+        values = lower(network, state)
+        stored = {op.layer: values.values[op.name].shape[0] for op in values.operations}
+        read = {op.layer: values.values[op.inputs[0]].shape[0] for op in values.operations}
+        steps, seconds = [FakeStep("pool", None)], [POOL]
         for layer in network.layers:
+            candidate = None
+            if layer.stride != (1, 1):
+                steps.append(FakeStep("stage", layer.name, (read[layer.name], 4, 4)))
+                seconds.append(STAGING * read[layer.name])
+                candidate = "pixels 8x3v16"
             weight = state[f"{layer.name}.weight"].reshape(layer.weight_shape)
             kept = weight[torch.from_numpy(live[layer.name].outputs)][:, torch.from_numpy(live[layer.name].inputs)]
-            steps.append(FakeStep("convolution", layer.name, 4 * weight.numel()))
+            shape = (stored[layer.name], *layer.out_shape[1:])
+            steps.append(FakeStep("convolution", layer.name, shape, candidate, 4 * weight.numel()))
             pixels = layer.out_shape[1] * layer.out_shape[2]
             seconds.append(PER_WEIGHT * int(torch.count_nonzero(kept)) * pixels)
         return FakeCompiled(tuple(steps), np.array(seconds), noise, threads, isa)
@@ -108,6 +121,14 @@ def quiet_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Call it with a relative noise to put such a fake compiler in place of the real one."""
     return lambda noise: monkeypatch.setattr(survey, "compile_network", fake_compile(noise))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def even_pace() -> Iterator[None]:
+    """A machine that is as fast now as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace.Pace, "__call__", lambda self: 1.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -19,15 +19,20 @@ def test_a_curve_is_linear_between_measured_points(share: float, ms: float) -> N
 def test_costs_at_one_share_are_averaged() -> None:
     curve = DensityCurve([(0.5, Cost(1.0, 0.3, 0.2)), (0.5, Cost(3.0, 0.4, 0.4))], Cost(4.0, 0.1))
     found = curve.at(0.5)
-    assert (found.ms, found.error, found.staging_ms) == pytest.approx((2.0, 0.25, 0.3))
+    assert (found.ms, found.error, found.staged) == pytest.approx((2.0, 0.25, 0.3))
 
 
-def test_below_the_sparsest_point_a_curve_goes_on_and_its_error_grows() -> None:
+def test_below_the_sparsest_point_a_curve_goes_straight_on_and_its_error_grows() -> None:
     steady = DensityCurve([(0.25, Cost(1.0, 0.1)), (0.5, Cost(1.2, 0.1))], Cost(4.0, 0.1))
-    found = steady.at(0.125)  # straight on: 0.9; in proportion: 0.5
-    assert found.ms == pytest.approx(0.7)
-    assert found.error == pytest.approx(np.hypot(0.1, 0.15))
+    found = steady.at(0.125)
+    assert found.ms == pytest.approx(0.9)
+    assert found.error == pytest.approx(np.hypot(0.1, 0.05))
     assert 0.0 <= CURVE.at(0.0).ms <= CURVE.at(0.1).ms <= CURVE.at(0.2).ms <= CURVE.at(0.25).ms
+
+
+def test_a_curve_does_not_fall_below_what_a_layer_takes_at_least() -> None:
+    steep = DensityCurve([(0.25, Cost(1.0, 0.1)), (0.5, Cost(3.0, 0.1))], Cost(4.0, 0.1), least=0.4)
+    assert steep.at(0.0).ms == pytest.approx(0.4)
 
 
 def test_a_curve_never_falls() -> None:
@@ -48,17 +53,17 @@ def test_isotonic_averages_what_is_out_of_order() -> None:
 def test_a_surface_is_bilinear_on_its_grid() -> None:
     points = {(4, 8): 1.0, (8, 8): 2.0, (4, 16): 3.0, (8, 16): 6.0}
     surface = WidthSurface(points, (8, 16))
-    for widths, ms in points.items():
-        assert surface.at(*widths) == pytest.approx(ms)
-    assert surface.at(6, 12) == pytest.approx(3.0)
-    assert surface.at(1, 1) == pytest.approx(1.0)
-    assert surface.share(4, 16) == pytest.approx(0.5)
+    for (inputs, outputs), ms in points.items():
+        assert surface.at(inputs / 8, outputs / 16) == pytest.approx(ms)
+    assert surface.at(6 / 8, 12 / 16) == pytest.approx(3.0)
+    assert surface.at(4 / 8, 4 / 16) == pytest.approx(0.0)  # straight on, but not below the least
+    assert WidthSurface(points, (8, 16), least=0.3).at(4 / 8, 0.0) == pytest.approx(0.3)
 
 
 def test_missing_grid_points_are_read_off_the_share_of_work() -> None:
     surface = WidthSurface({(4, 4): 1.0, (8, 8): 4.0}, (8, 8))
-    assert surface.at(4, 8) == pytest.approx(1.0 + 3.0 * (0.5 - 0.25) / 0.75)
+    assert surface.at(0.5, 1.0) == pytest.approx(1.0 + 3.0 * (0.5 - 0.25) / 0.75)
 
 
 def test_a_single_point_is_flat() -> None:
-    assert WidthSurface({(8, 8): 4.0}, (8, 8)).at(2, 2) == 4.0
+    assert WidthSurface({(8, 8): 4.0}, (8, 8)).at(0.25, 0.25) == 4.0

@@ -14,6 +14,7 @@ import torch
 
 from prunemap.kernels import isas
 from prunemap.latency import cache_folder, exclusive_lock, machine, pinned, write_atomically
+from prunemap.latency.pace import Pace
 from prunemap.pruning import PrunemapError
 
 WAITER = """
@@ -53,11 +54,13 @@ def test_pinning_is_undone() -> None:
 
 def test_priority_and_threads_are_given_back() -> None:
     before, threads = os.getpriority(os.PRIO_PROCESS, 0), torch.get_num_threads()
+    policy = os.sched_getscheduler(0)
     with pinned():
         assert os.getpriority(os.PRIO_PROCESS, 0) <= before
         assert machine().niceness == os.getpriority(os.PRIO_PROCESS, 0)
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == threads
+    assert os.sched_getscheduler(0) == policy
     assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
@@ -114,3 +117,15 @@ def test_a_cache_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PRUNEMAP_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(PrunemapError, match="the cache folder cannot be made"):
         cache_folder()
+
+
+def test_the_pace_of_the_quietest_moment_is_kept(own_cache: Path) -> None:
+    first = Pace()
+    kept = json.loads((own_cache / "pace.json").read_text())
+    assert kept > 0
+    (own_cache / "pace.json").write_text(json.dumps(kept / 100))
+    assert Pace()._quiet == pytest.approx(kept / 100)
+    for damaged in ("", "[]", "-1", "fast"):
+        (own_cache / "pace.json").write_text(damaged)
+        assert Pace()._quiet > 0
+    assert first._read() > 0

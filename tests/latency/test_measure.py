@@ -11,7 +11,16 @@ import pytest
 from scipy.stats import binom
 
 from prunemap.latency import measure, measure_interleaved
-from prunemap.latency.measure import MIN_RUNS, ROUNDS, early_stopping_percentile, interleave, median_and_mad
+from prunemap.latency.measure import (
+    MIN_RUNS,
+    ROUNDS,
+    Batches,
+    early_stopping_percentile,
+    interleave,
+    median_and_mad,
+    midmean,
+)
+from prunemap.latency.pace import Pace
 from prunemap.pruning import PrunemapError
 
 
@@ -28,6 +37,10 @@ class Told:
     def time(self, repeats: int) -> np.ndarray:
         self.batches.append(repeats)
         return np.full(repeats, next(self.levels))
+
+
+def quiet() -> float:
+    return 1.0
 
 
 def constant(level: float) -> Iterator[float]:
@@ -72,9 +85,9 @@ def test_interleave_drops_the_first_run_of_each_batch() -> None:
     def sampler(repeats: int) -> np.ndarray:
         return np.arange(repeats, dtype=float)
 
-    (samples,) = interleave([sampler], [4], 3, np.random.default_rng(0))
-    assert samples.shape == (3, 4)
-    assert samples[0].tolist() == [1.0, 2.0, 3.0, 4.0]
+    (taken,) = interleave([sampler], [4], 3, np.random.default_rng(0), quiet)
+    assert taken.samples.shape == (3, 4)
+    assert taken.samples[0].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_interleave_takes_turns_in_changing_order() -> None:
@@ -85,10 +98,43 @@ def test_interleave_takes_turns_in_changing_order() -> None:
         return np.ones(repeats)
 
     samplers = [lambda repeats, index=index: sampler(index, repeats) for index in range(4)]
-    interleave(samplers, [1] * 4, 9, np.random.default_rng(0))
+    interleave(samplers, [1] * 4, 9, np.random.default_rng(0), quiet)
     rounds = [tuple(order[start : start + 4]) for start in range(0, 36, 4)]
     assert all(sorted(turn) == [0, 1, 2, 3] for turn in rounds)
     assert len(set(rounds)) > 1
+
+
+def test_batches_on_a_slow_machine_are_taken_again() -> None:
+    paces = iter([1.0, 1.5, 1.5, 1.01, 1.0])
+    counted: list[int] = []
+
+    def sampler(repeats: int) -> np.ndarray:
+        counted.append(repeats)
+        return np.full(repeats, float(len(counted)))
+
+    (taken,) = interleave([sampler], [2], 1, np.random.default_rng(0), lambda: next(paces))
+    assert len(counted) == 4  # three beside a slow machine, one beside a quiet one
+    assert taken.samples[0].tolist() == [4.0, 4.0]
+    assert taken.pace.tolist() == pytest.approx([1.005])
+
+
+def test_times_are_those_of_a_quiet_machine() -> None:
+    taken = Batches(np.array([[3.0, 3.0], [2.0, 2.0]]), np.array([1.5, 1.0]))
+    assert taken.rounds().tolist() == pytest.approx([2.0, 2.0])
+    assert taken.fine_rounds().tolist() == pytest.approx([2.0, 2.0])
+
+
+def test_a_machine_that_stays_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "__call__", lambda self: 1.25)
+    found = measure(Told(constant(2e-3)))
+    assert found.disturbed
+    assert found.pace == pytest.approx(1.25)
+    assert found.median_ms == pytest.approx(2.0 / 1.25)
+    assert found.samples_ms[0] == pytest.approx(2.0)
+
+
+def test_the_midmean_ignores_outliers_and_sees_between_ticks() -> None:
+    assert midmean(np.array([1.0, 1.0, 2.0, 2.0, 1.0, 2.0, 99.0, 0.0])) == pytest.approx(1.5)
 
 
 def test_a_steady_subject_is_measured_once() -> None:

@@ -53,7 +53,7 @@ def test_costs_that_add_are_predicted(
 ) -> None:
     """What is left is chance: which channels are left unread or removed twice depends on the weights."""
     rng = np.random.default_rng(0)
-    mappings = [random_mapping(wide, rng, schemes) for _ in range(20)]
+    mappings = [random_mapping(wide, rng, schemes) for _ in range(12)]
     errors = [abs(wide_profile.predict(wide, m).ms / true_ms(wide, m) - 1.0) for m in mappings]
     assert np.mean(errors) < mean
     assert max(errors) < worst
@@ -76,6 +76,17 @@ def test_noisy_rows_are_flagged(network: Network, fake_engine: Callable[[float],
     assert Profile.build(network, ["simd:8"], [2.0]).unstable
     fake_engine(0.0)
     assert not Profile.build(network, ["simd:8"], [2.0]).unstable
+
+
+def test_a_search_refuses_what_was_never_steady(profile: Profile) -> None:
+    profile.check_steady()
+    shaky = [dataclasses.replace(row, unstable=row.choice.scheme == "simd:8") for row in profile.survey.rows]
+    bad = dataclasses.replace(profile, survey=dataclasses.replace(profile.survey, rows=tuple(shaky)))
+    with pytest.raises(PrunemapError, match="was never measured steadily"):
+        bad.check_steady()
+    one = next(row for row in profile.survey.rows if row.choice == Choice("simd:8", 2.0))
+    single = [dataclasses.replace(row, unstable=row is one) for row in profile.survey.rows]
+    dataclasses.replace(profile, survey=dataclasses.replace(profile.survey, rows=tuple(single))).check_steady()
 
 
 def test_rates_between_measured_ones_are_interpolated(network: Network, profile: Profile) -> None:
@@ -150,7 +161,7 @@ def test_bad_files_are_refused_in_one_line(profile: Profile, tmp_path: Path, cas
         "text": lambda: path.write_text("latency,ms\n"),
         "cut": lambda: path.write_bytes(good[: len(good) // 2]),
         "foreign": lambda: damage(path, table, None),
-        "format": lambda: damage(path, table, header.replace(b'"format":1', b'"format":99')),
+        "format": lambda: damage(path, table, header.replace(b'"format":2', b'"format":99')),
         "header": lambda: damage(path, table, b'{"format": 1}'),
         "json": lambda: damage(path, table, b"[1]"),
         "columns": lambda: damage(path, table.drop_columns(["kept"]), header),

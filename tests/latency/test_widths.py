@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from prunemap.latency import synthesise
-from prunemap.latency.models.widths import Effect, ExpectedWidths
+from prunemap.latency.models.widths import ExpectedWidths
 from prunemap.pruning import Choice, Mapping, Network, apply_mapping, live_channels
 
-STEM, CONV1, CONV2, HEAD = range(4)
+STEM, CONV1, CONV2, DOWN, HEAD = range(5)
+
+
+@dataclass(frozen=True)
+class Effect:
+    written: float = 1.0
+    unread: float = 0.0
+    rows: int = 0
+
+
+def shares(
+    network: Network, effects: dict[int, Effect], alike: frozenset[int] = frozenset()
+) -> list[tuple[float, float, float, float]]:
+    return ExpectedWidths(network).shares([effects.get(layer, Effect()) for layer in range(5)], alike)
 
 
 def test_without_effects_all_channels_are_live(network: Network) -> None:
-    found = ExpectedWidths(network).widths(Mapping(), {})
-    assert found == ((3, 16), (16, 32), (32, 16), (16, 10))
+    assert shares(network, {}) == [(1.0, 1.0, 1.0, 1.0)] * 5
 
 
 @pytest.mark.parametrize(
-    ("effects", "widths"),
+    ("effects", "left"),
     [
-        ({CONV1: Effect(written=0.5)}, {CONV2: (16, 16)}),  # what is removed does not arrive
-        ({CONV2: Effect(read=0.25)}, {CONV1: (16, 8)}),  # what is not read is not computed
-        ({STEM: Effect(written=0.5)}, {CONV1: (8, 32), HEAD: (16, 10)}),  # before the addition, not after it
-        ({STEM: Effect(written=0.5), CONV2: Effect(written=0.5)}, {HEAD: (12, 10)}),  # by chance both
-        ({HEAD: Effect(read=0.5)}, {CONV2: (32, 8), STEM: (3, 16)}),  # conv1 still reads the stem
-        ({HEAD: Effect(read=0.5), CONV1: Effect(read=0.5)}, {CONV2: (32, 8), STEM: (3, 12)}),
-        ({HEAD: Effect(written=0.5)}, {HEAD: (16, 10)}),  # a layer's own effect is its choice's cost
+        ({CONV1: Effect(written=0.5)}, {CONV1: (1, 1, 0.5, 1), CONV2: (0.5, 1, 1, 0.5)}),  # what goes does not arrive
+        ({CONV2: Effect(unread=0.75)}, {CONV1: (1, 0.25, 0.25, 1)}),  # what is not read is not computed
+        ({STEM: Effect(written=0.5)}, {CONV1: (0.5, 1, 1, 1), DOWN: (1, 1, 1, 1)}),  # before the addition, not after
+        ({STEM: Effect(written=0.5), CONV2: Effect(written=0.5)}, {DOWN: (0.75, 1, 1, 0.75)}),  # by chance both
+        ({DOWN: Effect(unread=0.5)}, {CONV2: (1, 0.5, 1, 1), STEM: (1, 1, 1, 1)}),  # conv1 still reads the stem
+        ({DOWN: Effect(unread=0.5), CONV1: Effect(unread=0.5)}, {CONV2: (1, 0.5, 0.75, 1), STEM: (1, 0.75, 0.75, 1)}),
+        ({HEAD: Effect(written=0.5)}, {HEAD: (1, 1, 1, 1)}),  # the network's output stays
     ],
 )
 def test_effects_follow_the_graph(
-    network: Network, effects: dict[int, Effect], widths: dict[int, tuple[float, float]]
+    network: Network, effects: dict[int, Effect], left: dict[int, tuple[float, ...]]
 ) -> None:
-    found = ExpectedWidths(network).widths(Mapping(), effects)
-    full = ExpectedWidths(network).widths(Mapping(), {})
-    for index, expected in widths.items():
-        assert found[index] == pytest.approx(expected)
-    if set(effects) == {CONV1} or set(effects) == {CONV2}:
-        assert all(found[i] == full[i] for i in range(4) if i not in widths)
+    found = shares(network, effects)
+    for layer, expected in left.items():
+        assert found[layer] == pytest.approx(expected)
+
+
+def test_fewer_needed_filters_read_fewer_channels(network: Network) -> None:
+    """Each of 16 filters leaves out a channel with probability 0.9: of all that is 0.9 ** 16, of four 0.9 ** 4."""
+    effects = {DOWN: Effect(unread=0.9**16, rows=1), HEAD: Effect(unread=0.75)}
+    assert shares(network, effects)[CONV2][1] == pytest.approx(1 - 0.9**4)
 
 
 def test_layers_that_remove_alike_remove_the_same(network: Network) -> None:
-    alike = Mapping({"stem": Choice("filter", 2.0), "conv2": Choice("filter", 2.0)})
     effects = {STEM: Effect(written=0.5), CONV2: Effect(written=0.5)}
-    assert ExpectedWidths(network).widths(alike, effects)[HEAD] == pytest.approx((8, 10))
+    group = network.writes["stem"]
+    found = shares(network, effects, frozenset({group}))
+    assert found[DOWN] == pytest.approx((0.5, 1, 1, 0.5))
+    assert found[STEM] == pytest.approx((1, 1, 0.5, 1))
 
 
 @pytest.mark.parametrize(
@@ -51,26 +70,28 @@ def test_layers_that_remove_alike_remove_the_same(network: Network) -> None:
     [
         {"conv1": Choice("filter", 4.0)},
         {"conv2": Choice("channel", 2.0)},
-        {"stem": Choice("filter", 2.0), "conv2": Choice("filter", 2.0)},
-        {"stem": Choice("filter", 2.0), "conv2": Choice("filter", 4.0), "head": Choice("channel", 2.0)},
-        {"conv1": Choice("channel", 4.0), "head": Choice("channel", 2.0)},
+        {"stem": Choice("filter", 2.0), "conv2": Choice("filter", 4.0), "down": Choice("channel", 2.0)},
+        {"conv1": Choice("channel", 4.0), "down": Choice("channel", 2.0)},
     ],
 )
 def test_expected_widths_are_those_of_random_weights_on_average(network: Network, choices: dict[str, Choice]) -> None:
     mapping = Mapping(choices)
-    effects = {}
+    effects, alike = {}, set()
     for index, layer in enumerate(network.layers):
         share = 1.0 / mapping[layer.name].rate
         if mapping[layer.name].scheme == "filter":
             effects[index] = Effect(written=share)
+            if len(network.groups[network.writes[layer.name]].producers) == 1:
+                alike.add(network.writes[layer.name])
         if mapping[layer.name].scheme == "channel":
-            effects[index] = Effect(read=share)
+            effects[index] = Effect(unread=1.0 - share)
     seen = []
     for seed in range(20):
         pruned = apply_mapping(synthesise(network, seed), mapping, network)
         live = live_channels(network, pruned.state_dict())
-        seen.append([(live[layer.name].inputs.sum(), live[layer.name].outputs.sum()) for layer in network.layers])
-    for index, (live_in, live_out) in enumerate(ExpectedWidths(network).widths(mapping, effects)):
+        seen.append([(live[layer.name].inputs.mean(), live[layer.name].outputs.mean()) for layer in network.layers])
+    for index, (produced, needed, _, _) in enumerate(shares(network, effects, frozenset(alike))):
         own = effects.get(index, Effect())
-        measured = np.mean(seen, axis=0)[index]
-        assert measured == pytest.approx([live_in * own.read, live_out * own.written], rel=0.12)
+        assert np.mean(seen, axis=0)[index] == pytest.approx(
+            [produced * (1.0 - own.unread), needed * own.written], rel=0.12
+        )

@@ -305,3 +305,20 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     line = f"{sys.executable} -m prunemap.search_runs.cli list schemes --format csv | head -c 10"
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_bench_latency_compares_predictions_with_measurements(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    options = ["--network", "resnet8", "--options", "width=4,in_channels=1", "--shape", "1x8x8", "--mappings", "4"]
+    few = ["--schemes", "simd:4", "--rates", "2", "--format", "json"]
+    assert cli.main(["bench", "latency", *options, *few]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["half"] for row in rows if "half" in row] == ["independent", "log-uniform", "all"]
+    assert all(row["mean"] >= 0 and row["constant"] >= 0 for row in rows if "half" in row)
+    assert {row["scheme"] for row in rows if "scheme" in row} == {"dense", "simd:4"}
+
+
+def test_bench_latency_refuses_too_few_mappings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "latency", "--network", "resnet8", "--mappings", "2"]) == 2
+    assert "at least 4" in capsys.readouterr().err
