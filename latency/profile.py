@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,8 +22,11 @@ from .cache import cache_folder, exclusive_lock
 from .machine import Machine, machine
 from .models import MODELS, LatencyModel, Prediction
 from .probes import catalogue
-from .rows import Row, Survey
+from .rows import Row, Survey, standard_error
 from .survey import Progress, survey
+
+UNSTEADY = 0.05
+"""Largest uncertainty from rows that were never steady, as a share of the dense network, that a search accepts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +108,7 @@ class Profile:
 
     @property
     def unstable(self) -> tuple[Row, ...]:
-        """Rows whose time could not be told to 1 %; their noise widens the bands of predictions that use them."""
+        """Rows whose time could not be told to 1 %; left out of predictions where others tell the same."""
         return tuple(row for row in self.survey.rows if row.unstable)
 
     def predict(self, network: Network, mapping: Mapping, model: str | None = None) -> Prediction:
@@ -151,19 +155,25 @@ class Profile:
             raise PrunemapError(f"profile of another machine: measured on {self.machine.fingerprint()}, this is {here}")
 
     def check_steady(self) -> None:
-        """Make sure that no scheme of a layer is known from unstable rows alone: a search would learn from noise.
+        """Make sure that predictions do not rest on noise.
+
+        Unstable rows are left out where others tell the same. What rests on them alone may be uncertain by 5 % of the
+        dense network in all: a search would learn nothing from more.
 
         Raises:
-            PrunemapError: When one is.
+            PrunemapError: When it is more.
         """
         keys = layer_keys(self.network)
         steady = {(keys[row.layer], row.choice.scheme) for row in self.survey.rows if not row.unstable}
-        shaky = [row for row in self.unstable if (keys[row.layer], row.choice.scheme) not in steady]
-        if shaky:
-            first = f"{shaky[0].layer!r} under {shaky[0].choice.scheme}"
+        worst: dict[str, float] = {}
+        for row in self.unstable:
+            if (keys[row.layer], row.choice.scheme) not in steady:
+                worst[row.layer] = max(worst.get(row.layer, 0.0), standard_error(row))
+        if math.hypot(*worst.values()) > UNSTEADY * self.dense_ms:
+            least = max(worst, key=lambda name: worst[name])
             raise PrunemapError(
-                f"profile: layer {first} was never measured steadily, and {len(shaky) - 1} more rows; measure again "
-                "while nothing else runs (`prunemap doctor` tells how steady this machine is)"
+                f"profile: {len(worst)} layers were never measured steadily, {least} least of all; "
+                "measure again while nothing else runs (`prunemap doctor` tells how steady this machine is)"
             )
 
     def digest(self) -> str:
@@ -233,8 +243,8 @@ def cached_profile(  # noqa: PLR0913 - as Profile.build
 ) -> Profile:  # fmt: skip
     """This machine's profile of a network, from the cache folder or, the first time, measured.
 
-    Kept apart by network, choices, model, CPU, ISA, threads and version of the kernels. Processes that ask for it at once
-    wait for the one that measures.
+    Kept apart by network, choices, model, CPU, ISA, threads and version of the kernels. Processes that ask for it at
+    once wait for the one that measures; what an interrupted one has measured is used.
 
     Args:
         network: Structure to measure.

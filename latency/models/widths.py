@@ -133,7 +133,8 @@ class ExpectedWidths:
             dropped = 1.0
             for value in values:
                 dropped *= unread[value] if group in alike else 1.0 - (1.0 - zero[value]) * (1.0 - unread[value])
-            share = (1.0 - dropped) * (1.0 - zero[values[-1]] if group in alike else 1.0)
+            present = 1.0 - zero[values[-1]]  # what no summand holds, the sum does not hold
+            share = (1.0 - dropped) * present if group in alike else min(1.0 - dropped, present)
             for value in values:
                 held[value] = share
         return held

@@ -56,7 +56,8 @@ def test_a_surface_is_bilinear_on_its_grid() -> None:
     for (inputs, outputs), ms in points.items():
         assert surface.at(inputs / 8, outputs / 16) == pytest.approx(ms)
     assert surface.at(6 / 8, 12 / 16) == pytest.approx(3.0)
-    assert surface.at(4 / 8, 4 / 16) == pytest.approx(0.0)  # straight on, but not below the least
+    assert surface.at(4 / 8, 4 / 16) == pytest.approx(0.5)  # straight on, but not below the least
+    assert surface.at(4 / 8, 0.0) == pytest.approx(0.0)
     assert WidthSurface(points, (8, 16), least=0.3).at(4 / 8, 0.0) == pytest.approx(0.3)
 
 
