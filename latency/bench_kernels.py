@@ -28,6 +28,7 @@ from ..pruning.errors import PrunemapError
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import Sampler, Samples, batch_size, interleave
+from .pace import Pace
 from .roof import Roof, RoofLoops, sweep_bytes
 
 ROUNDS = 7
@@ -244,6 +245,7 @@ class _Bench:
         self._threads = threads
         self._loops = RoofLoops(isa, threads)
         self._rng = np.random.default_rng(0)
+        self._pace = Pace()
 
     def alone(self, dense: tuple[Task, Candidate], sparse: tuple[Task, Candidate]) -> _Found:
         """Time one layer outside its network, dense and pruned."""
@@ -275,7 +277,9 @@ class _Bench:
     def _times(self, samplers: Sequence[Sampler], batches: Sequence[int]) -> list[Samples]:
         """Median of the rounds' fastest runs; the roof is measured in the same rounds."""
         loops = self._loops.samplers
-        taken = interleave([*samplers, *loops], [*batches, *self._loops.batches], ROUNDS, self._rng)
+        all_batches = [*batches, *self._loops.batches]
+        found = interleave([*samplers, *loops], all_batches, ROUNDS, self._rng, self._pace)
+        taken = [one.samples for one in found]
         self._loops.note(taken[len(samplers) :])
         return [np.median(samples.min(axis=1), axis=0) for samples in taken[: len(samplers)]]
 

@@ -16,6 +16,7 @@ from ..kernels._engine import RoofLoop, families
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import Sampler, Samples, batch_size, interleave
+from .pace import Pace
 
 FMA_LOOPS = ("registers", "aligned", "misaligned", "broadcast")
 """Where a multiply-add's operand comes from: a register; L1, aligned; L1, off by 4 bytes; L1, 4 bytes to all lanes."""
@@ -201,7 +202,8 @@ def measure_roof(isa: str = "auto", threads: int = 1) -> Roof:
         for count in sorted({1, 2, threads}):
             with pinned(count):
                 loops = RoofLoops(name, count, FMA_LOOPS if count == 1 else FMA_LOOPS[:1], streams=count == threads)
-                loops.note(interleave(loops.samplers, loops.batches, ROUNDS, np.random.default_rng(0)))
+                taken = interleave(loops.samplers, loops.batches, ROUNDS, np.random.default_rng(0), Pace())
+                loops.note([one.samples for one in taken])
                 found.append(loops.roof())
     fma, reads = (f for roof in found for f in roof.fma), (b for roof in found for b in roof.bandwidths)
     return Roof(name, threads, tuple(fma), tuple(reads))
