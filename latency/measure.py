@@ -65,8 +65,8 @@ class Measurement:
     """Latency of one network.
 
     Attributes:
-        median_ms: Median of the batches' medians, each divided by the pace beside it (see ``pace``).
-        mad_ms: Median absolute deviation of the same.
+        median_ms: Median of the batches' medians.
+        mad_ms: Median absolute deviation of the batches' medians.
         p90_ms: Upper bound of the 90th percentile of single runs with 99 % confidence (MLPerf early stopping).
         samples_ms: Every run as it was, in order, ``batch`` of them per batch.
         batch: Runs per batch.
@@ -169,8 +169,8 @@ class Batches:
     pace: Samples
 
     def rounds(self) -> Samples:
-        """Median seconds of every batch, at a quiet machine's pace: shape (rounds,)."""
-        return np.asarray(np.median(self.samples, axis=1) / self.pace)
+        """Median seconds of every batch: shape (rounds,)."""
+        return np.asarray(np.median(self.samples, axis=1))
 
     def fine_rounds(self) -> Samples:
         """Midmean seconds of every batch, at a quiet machine's pace: shape (rounds, ...)."""
