@@ -60,10 +60,12 @@ def costs(profile: Profile, path: Path) -> None:
     columns = min(3, len(shown) + 1)
     figure, grid = _figure(-(-(len(shown) + 1) // columns), columns)
     axes = np.ravel(grid)
+    colours = {scheme: f"C{i % 10}" for i, scheme in enumerate(sorted({c.scheme for c in profile.choices}))}
     for axis, layer in zip(axes, shown, strict=False):
         for scheme in _schemes(profile, layer):
-            ms = [profile.layer_ms(layer.name, Choice(scheme, max(_least_rate(scheme), 1 / d))) for d in _DENSITIES]
-            axis.plot(_DENSITIES, ms, label=scheme, linewidth=1.2)
+            densities = [d for d in _DENSITIES if 1 / d >= _least_rate(scheme)]
+            ms = [profile.layer_ms(layer.name, Choice(scheme, 1 / d)) for d in densities]
+            axis.plot(densities, ms, label=scheme, color=colours[scheme], linewidth=1.2)
         shape = "x".join(map(str, (*layer.weight_shape, *layer.in_shape[1:])))
         axis.set(xlabel="density", ylabel="ms", ylim=(0, None))
         axis.set_title(f"{layer.name}  {shape}", fontsize=8)
@@ -78,14 +80,15 @@ def _blocks(profile: Profile, layers: Sequence[LayerSpec], axis: Any) -> None:
     rates = sorted({choice.rate for choice in profile.choices} - {DENSE.rate})
     rate = rates[len(rates) // 2]
     for layer in layers:
-        sizes = []
+        sizes: dict[int, float] = {}  # the fastest of equal size
         for scheme in _schemes(profile, layer):
             filters, channels, *_ = layer.weight_shape
             rows, columns = parse_scheme(scheme).block(filters // layer.groups, channels)
             if parse_scheme(scheme).removes == "weights" and rate >= _least_rate(scheme):
                 ms = profile.layer_ms(layer.name, Choice(scheme, rate)) / profile.layer_ms(layer.name, DENSE)
-                sizes.append((min(rows, filters) * min(columns, channels), ms))
-        axis.plot(*zip(*sorted(sizes), strict=True), "o-", markersize=3, linewidth=1, label=layer.name)
+                size = min(rows, filters) * min(columns, channels)
+                sizes[size] = min(ms, sizes.get(size, ms))
+        axis.plot(*zip(*sorted(sizes.items()), strict=True), "o-", markersize=3, linewidth=1, label=layer.name)
     axis.set(xscale="log", xlabel="filters x channels of a block", ylabel="share of dense", ylim=(0, None))
     axis.set_title(f"block size, rate {rate:g}", fontsize=8)
     axis.legend(frameon=False, fontsize=5)
