@@ -221,7 +221,10 @@ def test_profile_is_built_shown_and_written(command: Command, tiny: Path, tmp_pa
     assert all(row["ms"] >= 0.0 for row in rows)
     assert all(row["of_dense"] == 1.0 for row in rows if row["scheme"] == "dense")
     assert json.loads(command("profile", file, "--format", "json")[1]) == rows
-    assert "layer2.0.conv1" in command("profile", file)[1]
+    shown = command("profile", file, "--show", "--plot", tmp_path / "costs.png")[1]
+    assert "layer2.0.conv1" in shown
+    assert "PPR" in shown
+    assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
     assert "--set" in one_line(command("profile", file, "--set", "seed=1")[2])
 
 
