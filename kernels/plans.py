@@ -84,16 +84,17 @@ _plans = cache(Plans)
 @cache
 def _machine() -> str:
     """Engine, planner and CPU."""
-    digest = hashlib.sha256(cpu_model().encode())
-    for path in engine_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:24]
+    return hashlib.sha256(f"{cpu_model()} {engine_digest()}".encode()).hexdigest()[:24]
 
 
-def engine_files() -> list[Path]:
-    """Everything that decides how a network runs: the compiled extension and these modules."""
+@cache
+def engine_digest() -> str:
+    """Hexadecimal SHA-256 of everything that decides how a network runs: the compiled extension and these modules."""
     assert _engine.__file__ is not None
-    return [Path(_engine.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    digest = hashlib.sha256()
+    for path in (Path(_engine.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @cache

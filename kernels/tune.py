@@ -53,14 +53,14 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
     keep = [c for c in outer[:count] if costs[c] < UNLIKELY * costs[outer[0]]]
     keep += [other for c in keep if (other := replace(c, runs_outer=False)) in everything]
     if not task.matrix.mask.all():
-        keep += [replace(c, dense=True, jammed=False, reordered=False) for c in _best_dense(outer, task, rates)]
+        keep.append(_best_dense(outer, task, rates))
     return keep
 
 
-def _best_dense(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
+def _best_dense(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> Candidate:
     """How the layer would best be computed if nothing were pruned."""
     dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
-    return sorted(dense, key=lambda c: (estimate(task, c, rates), c))[:1]
+    return min(dense, key=lambda c: (estimate(task, c, rates), c))
 
 
 def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bool:

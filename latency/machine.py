@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import psutil
 import torch
 
 from .. import kernels
-from ..kernels.plans import cpu_model, engine_files
+from ..kernels.plans import cpu_model, engine_digest
 
 HIGHEST_PRIORITY = -20
 _REAL_TIME = (os.SCHED_FIFO, os.SCHED_RR)
@@ -100,13 +98,9 @@ def machine(isa: str = "auto") -> Machine:
     )
 
 
-@cache
 def kernels_version() -> str:
     """Package version and 12 digits of the hash of everything that decides how a network runs."""
-    digest = hashlib.sha256()
-    for path in engine_files():
-        digest.update(path.read_bytes())
-    return f"{version('prunemap')}+{digest.hexdigest()[:12]}"
+    return f"{version('prunemap')}+{engine_digest()[:12]}"
 
 
 def _setting(path: str, words: dict[str, str]) -> str:
