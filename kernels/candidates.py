@@ -36,6 +36,8 @@ class Candidate:
         vectors: Vectors per tile: of pixels, or of output channels.
         rows: Output rows per tile (``channels``).
         columns: Output columns per tile (``channels``).
+        rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``); 0: their vector
+            is computed like the others.
         runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
         reordered: Whether filters with equal zeros were put together.
         dense: Whether every position is computed, as if nothing were pruned.
@@ -48,6 +50,7 @@ class Candidate:
     vectors: int
     rows: int = 1
     columns: int = 1
+    rest: int = 0
     runs_outer: bool = True
     reordered: bool = False
     dense: bool = False
@@ -55,7 +58,7 @@ class Candidate:
 
     def __str__(self) -> str:
         if self.family == "pixels":
-            tile = f"{self.size}x{self.vectors}v{self.lanes}"
+            tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
         else:
             tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}"
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
@@ -195,25 +198,33 @@ class Task:
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
     """All candidates worth an estimate, in a fixed order."""
     most = int(np.bincount(task.matrix.groups).max())
-    for lanes, pixel, channel in _engine.families(isa):
+    for lanes, pixel, rests, channel in _engine.families(isa):
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
-            yield from _pixel_candidates(task, lanes, pixel, most)
+            yield from _pixel_candidates(task, lanes, pixel, rests, most)
         yield from _channel_candidates(task, lanes, channel, most)
 
 
-def _pixel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
-    vectors = plane_vectors(task.target, lanes)
+def _pixel_candidates(
+    task: Task, lanes: int, tiles: dict[int, int], rests: dict[int, int], most: int
+) -> Iterator[Candidate]:
     for size, widest in tiles.items():
         if size >= 2 * most:
             continue
         for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
-            used = -(-vectors // -(-vectors // wanted))  # tiles of one layer differ by one vector at most
             for outer in (True, False):
                 for reordered in (False, True):
-                    candidate = Candidate("pixels", lanes, size, used, runs_outer=outer, reordered=reordered)
-                    yield candidate
-                    if 1 < size <= _engine.MAX_JAMMED and not reordered and task.structure(candidate).zeros:
-                        yield replace(candidate, jammed=True)
+                    plain = Candidate("pixels", lanes, size, wanted, runs_outer=outer, reordered=reordered)
+                    yield _fitted(plain, task.target, rests.get(size, 0))
+                    if 1 < size <= _engine.MAX_JAMMED and not reordered and task.structure(plain).zeros:
+                        yield _fitted(replace(plain, jammed=True), task.target, 0)
+
+
+def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:
+    """With tiles of one plane that differ by one vector at most, and at most ``most`` pixels left beyond the last."""
+    vectors, rest = divmod(flat_size(geometry), candidate.lanes)
+    if not vectors or rest > min(most, geometry.shape[2]):
+        vectors, rest = vectors + (rest > 0), 0
+    return replace(candidate, vectors=-(-vectors // -(-vectors // candidate.vectors)), rest=rest)
 
 
 def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
@@ -236,9 +247,9 @@ def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple
     return {(min(MOST_ROWS, height, pixels // c), c) for c in columns}
 
 
-def plane_vectors(geometry: Geometry, lanes: int) -> int:
-    """Vectors that cover one plane, walked flat."""
-    return -(-((geometry.shape[1] - 1) * geometry.pitch + geometry.shape[2]) // lanes)
+def flat_size(geometry: Geometry) -> int:
+    """Floats from the first to the last pixel of a plane."""
+    return (geometry.shape[1] - 1) * geometry.pitch + geometry.shape[2]
 
 
 def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
@@ -251,11 +262,11 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
     """
     rate = rates[candidate.lanes]
     if candidate.family == "pixels":
-        vectors = plane_vectors(task.target, candidate.lanes)
+        vectors = -(-(flat_size(task.target) - candidate.rest) // candidate.lanes)
         tiles = -(-vectors // candidate.vectors)
         staging = task.staging.planes.shape if task.staging is not None else (0, 0, 0)
         copying = staging[0] * staging[1] * (12.0 + staging[2] / 8.0)
-        return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + copying
+        return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
     _, height, width = task.target.shape
     tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
     return tiles * _channel_tile(task, candidate, rate)
@@ -273,6 +284,15 @@ def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: float) -
     work = np.maximum(np.maximum(products * vectors * rate.registers, loads), np.maximum(fetched, counts * LATENCY))
     loops = (1 << sizes) - 1 if candidate.jammed else 1
     return float((work + 20.0 + MISPREDICTED * loops + 4.0 * sizes * vectors * rate.registers).sum())
+
+
+def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
+    """Cycles of all runs on the pixels beyond the last vector: of one broadcast per pixel, or of their list."""
+    if not candidate.rest:
+        return 0.0
+    counts = task.structure(candidate).counts
+    work = max(rate.aligned + candidate.rest * rate.broadcast, candidate.rest * candidate.size / 16, 1.5)
+    return float((counts * work + 20.0 + MISPREDICTED).sum())
 
 
 def _channel_tile(task: Task, candidate: Candidate, rate: Rates) -> float:

@@ -44,7 +44,7 @@ def add_convolution(
 ) -> None:
     """Append the convolution's step."""
     c = candidate
-    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.runs_outer)
+    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
     if c.family == "pixels":
         source = place.staged if needs_staging(task, c) else place.source
         assert source is not None

@@ -146,7 +146,7 @@ class RoofLoops:
             streams: Whether to read streams from every level, too.
         """
         self._isa, self._threads = isa, threads
-        lanes = [lanes for lanes, _, _ in families(isa)]
+        lanes = [lanes for lanes, *_ in families(isa)]
         self._fma = {(name, wide): _fma_loop(isa, name, wide, threads) for wide in lanes for name in fma}
         holds = {**cache_sizes(), DRAM: 0} if streams else {}
         self._reads = {

@@ -114,16 +114,19 @@ py::array_t<double> time_roof(RoofLoop& loop, std::int64_t repeats) {
   return to_array(taken);
 }
 
-// (lanes, {filters per run: most pixel vectors}, {channel vectors: most pixels}) of each family of an ISA.
+// (lanes, {filters per run: most pixel vectors}, {filters per run: most pixels beyond the last vector}, {channel vectors:
+// most pixels}) of each family of an ISA.
 py::list families(const std::string& isa) {
   const KernelTable& table = find_table(isa);
   py::list all;
   for (int i = 0; i < table.families; ++i) {
-    py::dict pixel, channel;
-    for (int s = 0; s < kSizes; ++s)
+    py::dict pixel, rest, channel;
+    for (int s = 0; s < kSizes; ++s) {
       if (table.pixel[i].max_vectors[s] > 0) pixel[py::int_(1 << s)] = table.pixel[i].max_vectors[s];
+      if (table.pixel[i].max_rest[s] > 0) rest[py::int_(1 << s)] = table.pixel[i].max_rest[s];
+    }
     for (int q = 0; q < 3; ++q) channel[py::int_(1 << q)] = table.channel[i].max_pixels[q];
-    all.append(py::make_tuple(table.pixel[i].lanes, pixel, channel));
+    all.append(py::make_tuple(table.pixel[i].lanes, pixel, rest, channel));
   }
   return all;
 }
@@ -140,10 +143,12 @@ void bind_types(py::module_& m) {
       .def(py::init(&make_filters), py::arg("runs"), py::arg("offsets"), py::arg("weights"), py::arg("bias"),
            py::arg("rows"), py::arg("clamp"), py::arg("sets") = Array<std::int32_t>(0));
   py::class_<Tile>(m, "Tile")
-      .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns, bool outer) {
-             return Tile{lanes, vectors, rows, columns, outer};
+      .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns,
+                       std::int32_t rest, bool outer) {
+             return Tile{lanes, vectors, rows, columns, rest, outer};
            }),
-           py::arg("lanes"), py::arg("vectors"), py::arg("rows"), py::arg("columns"), py::arg("runs_outer"));
+           py::arg("lanes"), py::arg("vectors"), py::arg("rows"), py::arg("columns"), py::arg("rest"),
+           py::arg("runs_outer"));
 }
 
 void add_pool(Program& program, const Planes& from, const Planes& to, bool maximum,

@@ -6,8 +6,8 @@
 #define PRUNEMAP_JOIN(a, b) PRUNEMAP_JOIN2(a, b)
 
 #include PRUNEMAP_TEXT(isa/PRUNEMAP_ISA.hpp)
-#include "ops/pixel_conv.hpp"
 #include "ops/channel_conv.hpp"
+#include "ops/pixel_conv.hpp"
 #include "ops/pool.hpp"
 #include "ops/stage.hpp"
 #include "ops/add.hpp"
@@ -21,6 +21,7 @@ template <class T>
 constexpr PixelFamily pixel_family() {
   return {T::lanes,
           {max_vectors<T>(1), max_vectors<T>(2), max_vectors<T>(4), max_vectors<T>(8), max_vectors<T>(16)},
+          {max_rest<T>(1), max_rest<T>(2), max_rest<T>(4), max_rest<T>(8), max_rest<T>(16)},
           pixel_conv<T>};
 }
 

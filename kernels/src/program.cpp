@@ -61,10 +61,11 @@ std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
   return step * count;
 }
 
+// Floats from the first to the last pixel of a plane.
+std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * (p.height - 1) + p.width; }
+
 // Vectors that cover one plane, walked flat.
-std::int64_t vectors_of(const Planes& p, std::int64_t lanes) {
-  return (std::int64_t{p.pitch} * (p.height - 1) + p.width + lanes - 1) / lanes;
-}
+std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
 
 // Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
 std::int64_t blocks_of(const FilterData& data) {
@@ -178,7 +179,7 @@ std::int64_t Program::capacity(Space space) const {
 void Program::check_planes(const Planes& p, const char* what) const {
   require(p.channels > 0 && p.height > 0 && p.width > 0 && p.pitch >= p.width, what);
   require(p.stride > 0 && p.before >= 0 && p.base >= p.before, what);
-  check_span(p, std::int64_t{p.pitch} * (p.height - 1) + p.width, what);
+  check_span(p, flat_size(p), what);
 }
 
 void Program::check_span(const Planes& p, std::int64_t span, const char* what) const {
@@ -215,6 +216,20 @@ bool Program::whole_vectors(const FilterData& filters, std::int64_t wide, const 
   return true;
 }
 
+// Vectors of a plane before the rest, which is stored without a mask: it must be pixels only.
+std::int64_t Program::check_rest(const FilterData& filters, const Tile& tile, const Planes& to,
+                                 const PixelFamily& family) const {
+  if (tile.rest == 0) return vectors_of(to, family.lanes);
+  require(tile.rest > 0 && tile.rest <= to.width && tile.rest == flat_size(to) % family.lanes &&
+              flat_size(to) > family.lanes && filters.sets->size() == 0,
+          "convolution: bad rest of a plane");
+  for (const Run& run : filters.runs) {
+    const std::int32_t most = family.max_rest[log2_exact(run.size, kSizes)];
+    require(most == 0 || tile.rest <= most, "convolution: no kernel for this rest of a plane");
+  }
+  return flat_size(to) / family.lanes;
+}
+
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                          const Planes* residual, bool clear) {
   const PixelFamily& family = pixel_family(table_, tile);
@@ -233,10 +248,15 @@ void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Plan
   require(tile.vectors >= 1, "convolution: a tile needs a vector");
   for (const Run& run : filters.runs)
     require(tile.vectors <= family.max_vectors[log2_exact(run.size, kSizes)], "convolution: no kernel for this tile");
-  PixelConv c{keep_filters(filters, to, 0), from.base, to.base, to.stride, other.base, other.stride,
-              mask(to, family.lanes, vectors), static_cast<std::int32_t>(vectors),
-              static_cast<std::int32_t>((vectors + tile.vectors - 1) / tile.vectors), tile.runs_outer};
-  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(c.tiles), to, span, clear);
+  const std::int64_t whole = check_rest(filters, tile, to, family);
+  const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
+  const Filters kept = keep_filters(filters, to, 0);
+  PixelConv c{kept, from.base, to.base, to.stride, other.base, other.stride, mask(to, family.lanes, vectors),
+              static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, tile.rest,
+              ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
+                          0, 1, tile.rest, true, false}};
+  const std::int64_t units = tiles + (tile.rest > 0 ? 1 : 0);
+  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(units), to, whole * family.lanes, clear);
 }
 
 void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
@@ -259,8 +279,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   const Filters kept = keep_filters(filters, to, wide);
   const bool direct = whole_vectors(filters, wide, to, residual);
   if (residual != nullptr && !direct)  // read in whole vectors
-    check_span(other, std::int64_t{to.pitch} * (to.height - 1) + to.width + family.lanes,
-               "convolution: residual planes end outside the arena");
+    check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
   ChannelConv c{kept, from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
                 other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.vectors, tile.rows,
                 tile.columns, tile.runs_outer, direct};

@@ -29,6 +29,7 @@ struct Tile {
   std::int32_t lanes;     // of one vector
   std::int32_t vectors;   // pixel family: of pixels; channel family: of output channels
   std::int32_t rows, columns;  // channel family: output pixels
+  std::int32_t rest;           // pixel family: pixels beyond the last vector that have filters in the lanes; 0: none
   bool runs_outer;
 };
 
@@ -93,6 +94,7 @@ class Program {
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
   bool whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
+  std::int64_t check_rest(const FilterData& filters, const Tile& tile, const Planes& to, const PixelFamily& family) const;
   void run_part(const Frame& frame, int part);
   void run_step(const Step& step, const Frame& frame, int part) const;
 

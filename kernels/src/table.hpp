@@ -40,15 +40,6 @@ struct Filters {
   float low, high;
 };
 
-// Pixels in the lanes. Input and output have one pitch, so that planes are walked as flat arrays of `vectors` vectors.
-struct PixelConv {
-  Filters filters;
-  std::int64_t in, out, out_stride, residual, residual_stride;  // residual < 0: none
-  const std::int32_t* mask;                                     // all ones where a flat position is a pixel
-  std::int32_t vectors, tiles;
-  bool runs_outer;
-};
-
 // Output channels in the lanes. Output pixel (y, x) reads at in + y * row_step + x * column_step + offset.
 struct ChannelConv {
   Filters filters;
@@ -57,6 +48,17 @@ struct ChannelConv {
   std::int32_t vectors, tile_rows, tile_columns;
   bool runs_outer;
   bool direct;  // the output is a plain vector, written without transposing
+};
+
+// Pixels in the lanes. Input and output have one pitch, so that planes are walked as flat arrays of `vectors` vectors.
+struct PixelConv {
+  Filters filters;
+  std::int64_t in, out, out_stride, residual, residual_stride;  // residual < 0: none
+  const std::int32_t* mask;                                     // all ones where a flat position is a pixel
+  std::int32_t vectors, tiles;
+  bool runs_outer;
+  std::int32_t rest;      // pixels beyond the last vector: few, so that filters are in the lanes there
+  ChannelConv rest_conv;  // the same convolution
 };
 
 // Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero.
@@ -109,6 +111,7 @@ constexpr bool has_columns(std::int32_t columns, std::int32_t step) {
 struct PixelFamily {
   std::int32_t lanes;
   std::int32_t max_vectors[kSizes];  // by log2(size); 0: no such tile
+  std::int32_t max_rest[kSizes];     // most pixels beyond the last vector; 0: such runs compute one more vector
   StepFunction run;
 };
 

@@ -74,7 +74,7 @@ class Decoder {
     value = p;
   }
   void read(Planes& p) { p = take<std::optional<Planes>>().value(); }
-  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.runs_outer); }
+  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.rest, t.runs_outer); }
   void read(Pool& p) {
     p.from = take<Planes>();
     p.to = take<Planes>();
@@ -323,6 +323,7 @@ class Server {
     for (int i = 0; i < table.families; ++i) {
       all.push_back(table.pixel[i].lanes);
       for (const std::int32_t most : table.pixel[i].max_vectors) all.push_back(most);
+      for (const std::int32_t most : table.pixel[i].max_rest) all.push_back(most);
       for (const std::int32_t most : table.channel[i].max_pixels) all.push_back(most);
     }
     return all;

@@ -140,9 +140,9 @@ class Filters(Part):
 
 
 class Tile(Part):
-    def __init__(self, lanes: int, vectors: int, rows: int, columns: int, runs_outer: bool) -> None:
-        REAL["Tile"](lanes, vectors, rows, columns, runs_outer)
-        self.parts = (lanes, vectors, rows, columns, runs_outer)
+    def __init__(self, lanes: int, vectors: int, rows: int, columns: int, rest: int, runs_outer: bool) -> None:
+        REAL["Tile"](lanes, vectors, rows, columns, rest, runs_outer)
+        self.parts = (lanes, vectors, rows, columns, rest, runs_outer)
 
 
 REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile")}
@@ -203,17 +203,18 @@ def floats(array: Any) -> Any:
     return array
 
 
-def families(process: Process, isa: str) -> list[tuple[int, dict[int, int], dict[int, int]]]:
+def families(process: Process, isa: str) -> list[tuple[int, dict[int, int], dict[int, int], dict[int, int]]]:
     """What ``_engine.families`` gives."""
     numbers = [int(word) for word in process.ask("families", isa)]
-    rows = [numbers[i : i + 9] for i in range(0, len(numbers), 9)]
+    rows = [numbers[i : i + 14] for i in range(0, len(numbers), 14)]
     return [
         (
             lanes,
-            {size: most for size, most in zip(SIZES, rest[:5], strict=True) if most},
-            dict(zip(VECTORS, rest[5:], strict=True)),
+            {size: most for size, most in zip(SIZES, most[:5], strict=True) if most},
+            {size: most for size, most in zip(SIZES, most[5:10], strict=True) if most},
+            dict(zip(VECTORS, most[10:], strict=True)),
         )
-        for lanes, *rest in rows
+        for lanes, *most in rows
     ]
 
 

@@ -47,8 +47,10 @@ CASES = [
     Case("all_zero", (5, 5), (3, 4), 3, {"padding": 1}, 0.0),
 ]
 # every tail from nothing to two vectors of the widest ISA
-LANES = max(lanes for isa in isas() for lanes, _, _ in _engine.families(isa))
+LANES = max(lanes for isa in isas() for lanes, *_ in _engine.families(isa))
 CASES += [Case(f"tail_{w}", (1, w), (2, 9), (1, 3), {"padding": (0, 1)}) for w in range(1, 2 * LANES + 2, 2)]
+# pixels beyond the last vector, for runs of many filters and of few
+CASES += [Case(f"rest_{w}", (2, w), (3, 27), 1) for w in range(9, 13)]
 
 
 def build_case(case: Case, integers: bool) -> tuple[nn.Module, torch.Tensor]:

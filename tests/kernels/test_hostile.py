@@ -45,7 +45,7 @@ class Numbers:
         return _engine.Planes(space, n["base"], n["stride"], n["before"], n["pitch"], shape)
 
     def tile(self, lanes: int, vectors: int) -> _engine.Tile:
-        n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1})
+        n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "rest": 0})
         return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": 1})["outer"] % 2))
 
     def filters(self, width: int) -> _engine.Filters:
@@ -97,7 +97,7 @@ def function(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any,
 
 SOURCE, TARGET, OTHER = ([f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual"))
 FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
-TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "outer")]
+TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "rest", "outer")]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),

@@ -7,6 +7,9 @@
 namespace prunemap {
 namespace {
 
+// Of a power of two.
+inline int size_code(std::int32_t size) { return __builtin_ctz(static_cast<unsigned>(size)); }
+
 // Output pixels per tile for `vectors` vectors of output channels: what leaves registers for the weights and an input.
 template <class T>
 constexpr int max_pixels(int vectors) {

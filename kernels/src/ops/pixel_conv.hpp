@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../table.hpp"
+#include "channel_conv.hpp"
 
 namespace prunemap {
 namespace {
@@ -12,6 +13,15 @@ template <class T>
 constexpr int max_vectors(int size) {
   if (T::registers >= 32) return size == 1 ? 12 : size == 2 ? 12 : size == 4 ? 6 : size == 8 ? 3 : 1;
   return size == 1 ? 12 : size == 2 ? 6 : size == 4 ? 3 : size == 8 ? 1 : 0;
+}
+
+// Most pixels beyond the last vector of a plane that `size` filters compute with filters in the lanes.
+template <class T>
+constexpr int max_rest(int size) {
+  const int vectors = size / T::Square::lanes;
+  if (vectors == 0) return 0;
+  return max_pixels<typename T::Square>(vectors) < kMaxEvenColumns ? max_pixels<typename T::Square>(vectors)
+                                                                   : kMaxEvenColumns;
 }
 
 // One list entry: V vectors of pixels times G weights. The shorter side is held in registers, the other streamed.
@@ -150,19 +160,29 @@ constexpr PixelTiles pixel_tiles = {{PRUNEMAP_SIZES(false), PRUNEMAP_SIZES(true)
 #undef PRUNEMAP_ROW
 #undef PRUNEMAP_FOUR
 
-inline int size_code(std::int32_t size) { return __builtin_ctz(static_cast<unsigned>(size)); }
+// The pixels beyond the last vector. A run too small to fill a vector with filters computes one more vector of pixels.
+template <class T>
+void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
+  using Narrow = typename T::Square;
+  const std::int64_t p = std::int64_t{c.vectors} * T::lanes;
+  if (run.size < Narrow::lanes) return pixel_tiles<T>.tile[0][size_code(run.size)][0](c, run, arena, p);
+  const auto& tiles = channel_tiles<Narrow>.tile[size_code(run.size / Narrow::lanes)][0][0];
+  tiles[c.rest - 1](c.rest_conv, run, arena, 0, p);
+}
 
-// Units: runs when they are the outer loop, else tiles. Tiles differ by at most one vector, so that none is a short rest.
+// Units: runs when they are the outer loop, else tiles, the rest being the last. Tiles differ by at most one vector, so that none is a short rest.
 template <class T>
 void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
   const PixelConv& c = *static_cast<const PixelConv*>(parameters);
   const std::int64_t each = c.vectors / c.tiles, longer = c.vectors % c.tiles;
-  const std::int64_t tile_begin = c.runs_outer ? 0 : begin, tile_end = c.runs_outer ? c.tiles : end;
+  const std::int64_t all_tiles = c.tiles + (c.rest > 0 ? 1 : 0);
+  const std::int64_t tile_begin = c.runs_outer ? 0 : begin, tile_end = c.runs_outer ? all_tiles : end;
   const std::int64_t run_begin = c.runs_outer ? begin : 0, run_end = c.runs_outer ? end : c.filters.runs;
   const auto& tiles = pixel_tiles<T>.tile[c.filters.sets != nullptr ? 1 : 0];
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
   const auto one = [&](std::int64_t t, std::int64_t r) {
     const Run& run = c.filters.run[r];
+    if (t == c.tiles) return pixel_rest<T>(c, run, frame.arena);
     const std::int64_t vectors = each + (t < longer ? 1 : 0);
     tiles[size_code(run.size)][vectors - 1](c, run, frame.arena, first(t) * T::lanes);
   };
