@@ -13,7 +13,7 @@ from . import _engine
 from .candidates import Candidate, Task
 from .layout import LINE, WIDEST, Geometry
 from .pack import Packed
-from .place import Place, add_convolution, add_staging, needs_staging
+from .place import Place, add_convolution, add_staging
 
 
 class Alone:
@@ -51,7 +51,7 @@ class Alone:
             lists = replace(candidate, runs_outer=True)
             packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
-            if needs_staging(task, candidate):
+            if task.stages(candidate.family):
                 add_staging(program, task, place.source, place, False)
             add_convolution(program, task, candidate, task.filters(packed), place)
             self._steps.append(range(before, program.steps))

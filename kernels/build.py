@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 from ..pruning.errors import PrunemapError
 from . import _engine
+from .arena import Placement, place
 from .candidates import Candidate, Task
-from .layout import Layout, Placement, Staging, place, plan_layout
+from .layout import Layout, Staging, plan_layout
 from .operations import Lowered, Operation
-from .place import Place, add_convolution, add_staging, needs_staging
+from .place import Place, add_convolution, add_staging
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class _Builder:
             phases = {*own.phases, *(shared[own.name].phases if own.name in shared else ())}
             shared[own.name] = replace(own, phases=tuple(sorted(phases)))
         for name in filter(self._staged, self._tasks):
-            self._tasks[name] = replace(self._tasks[name], staging=shared[self._layout.staged[name].name])
+            own = self._layout.staged[name]
+            self._tasks[name] = replace(self._tasks[name], staging=replace(own, phases=shared[own.name].phases))
         return shared
 
     def build(self) -> Built:
@@ -156,7 +158,7 @@ class _Builder:
         return items
 
     def _staged(self, name: str) -> bool:
-        return needs_staging(self._tasks[name], self._chosen[name])
+        return self._tasks[name].stages(self._chosen[name].family)
 
     def _append(self, appender: _Appender, item: _Item) -> Step:
         if item.operation is None:

@@ -91,7 +91,8 @@ class Task:
         source: Geometry of the input.
         target: Geometry of the output, and of the residual.
         residual: Geometry of the residual, or None.
-        staging: How the input is taken apart for the pixel family, where there is a stride.
+        staging: How the input is rearranged, where there is a stride or where it lacks margins; the channel family
+            reads the input itself unless it lacks margins.
     """
 
     convolution: Convolution
@@ -126,6 +127,14 @@ class Task:
         starts = np.flatnonzero(np.diff(groups, prepend=-1))
         used = np.logical_or.reduceat(mask, starts, axis=0)
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
+
+    def stages(self, family: Family) -> bool:
+        """Whether a family reads the rearranged input."""
+        return self.staging is not None and (family == "pixels" or self.staging.required)
+
+    def step(self, family: Family) -> tuple[int, int]:
+        """Rows and columns, of what a family reads, from one output to the next."""
+        return (1, 1) if self.stages(family) else self.convolution.stride
 
     def _block(self, candidate: Candidate) -> int:
         """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
@@ -164,8 +173,7 @@ class Task:
     def packed(self, candidate: Candidate) -> Packed:
         """The lists and weights of a candidate."""
         structure = self.structure(candidate)
-        staged = candidate.family == "pixels" and self.staging is not None
-        offsets = self._staged_offsets() if staged else self._direct_offsets()
+        offsets = self._staged_offsets() if self.stages(candidate.family) else self._direct_offsets()
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
@@ -187,10 +195,7 @@ class Task:
         kernel = np.zeros(c.weight.shape[2:], dtype=np.int64)
         for r, s in np.ndindex(*kernel.shape):
             y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
-            phase = (y % c.stride[0], x % c.stride[1])
-            if phase in self.staging.phases:
-                plane = self.staging.phases.index(phase)
-                kernel[r, s] = plane * geometry.stride + y // c.stride[0] * geometry.pitch + x // c.stride[1]
+            kernel[r, s] = self.staging.offset(y, x, c.stride) or 0  # unread where no phase has it
         planes = c.inputs[:, :, None] * (len(self.staging.phases) * geometry.stride)
         return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
@@ -229,11 +234,12 @@ def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:
 
 def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int) -> Iterator[Candidate]:
     _, height, width = task.target.shape
+    step = task.step("channels")[1]
     for vectors, pixels in tiles.items():
         size = vectors * lanes
         if size >= 2 * most and vectors > 1:
             continue
-        for rows, columns in sorted(_channel_tiles(height, width, pixels, task.convolution.stride[1])):
+        for rows, columns in sorted(_channel_tiles(height, width, pixels, step)):
             for outer in (True, False) if height > rows else (True,):
                 yield Candidate("channels", lanes, size, vectors, rows, columns, runs_outer=outer)
 
@@ -261,15 +267,23 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
         rates: What operations cost, by lanes.
     """
     rate = rates[candidate.lanes]
+    copying = _copying(task) if task.stages(candidate.family) else 0.0
     if candidate.family == "pixels":
         vectors = -(-(flat_size(task.target) - candidate.rest) // candidate.lanes)
         tiles = -(-vectors // candidate.vectors)
-        staging = task.staging.planes.shape if task.staging is not None else (0, 0, 0)
-        copying = staging[0] * staging[1] * (12.0 + staging[2] / 8.0)
         return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
     _, height, width = task.target.shape
     tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
-    return tiles * _channel_tile(task, candidate, rate)
+    return tiles * _channel_tile(task, candidate, rate) + copying
+
+
+def _copying(task: Task) -> float:
+    """Cycles to rearrange the input: whole planes at once without a stride, else row by row."""
+    assert task.staging is not None
+    planes, height, width = task.staging.planes.shape
+    if task.convolution.stride == (1, 1):
+        return planes * (2.0 * flat_size(task.staging.geometry) / 16 + 5.0)
+    return planes * height * (12.0 + width / 8.0)
 
 
 def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: float) -> float:

@@ -7,16 +7,19 @@ channels likewise. A vector of consecutive floats then holds the same tap for co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from . import _engine
-from .operations import Convolution, Lowered, Operation, Value
+from .operations import Convolution, Lowered, Operation
 
 Phase = tuple[int, int]
+Taps = list[tuple[int, int]]
+"""(kernel index, input index at output 0) along one axis."""
 LINE = 16  # floats of a cache line
 WIDEST = 64  # most output channels of one tile; vectors are padded to it
-SHARED_FROM = 48 * 1024  # floats: below this all values get memory of their own, so that no margin is ever overwritten
+COPY = 2.5  # multiply-adds that cost as much as copying a vector
 
 
 def align(count: int, unit: int = LINE) -> int:
@@ -77,17 +80,25 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Staging:
-    """An input taken apart for a stride: plane (channel, phase) holds every stride-th pixel from that phase on.
+    """An input rearranged: for a stride, or so that rows need no margins.
+
+    Plane (channel, phase) holds every stride-th row from the phase's row on, and of it every stride-th pixel from the
+    phase's column on; beyond the edges zeros.
 
     Attributes:
         name: Of the memory it lies in: that of the input and the stride.
         geometry: Of the planes of one phase.
-        phases: (row, column) of each phase, both below the stride, sorted.
+        phases: (row, column) of each phase, sorted. Rows are below the stride.
+        shifted: Whether there is a phase for every column of the kernel, which may begin left of the input: then nothing
+            beyond the edges of a row is ever read. Otherwise columns are below the stride.
+        required: Whether the input itself lacks the margins that a convolution would read.
     """
 
     name: str
     geometry: Geometry
     phases: tuple[Phase, ...]
+    shifted: bool
+    required: bool
 
     @property
     def planes(self) -> Geometry:
@@ -95,10 +106,18 @@ class Staging:
         channels, height, width = self.geometry.shape
         return replace(self.geometry, shape=(channels * len(self.phases), height, width))
 
+    def offset(self, y: int, x: int, stride: tuple[int, int]) -> int | None:
+        """Floats from a channel's first plane to what is read at input row ``y`` and column ``x`` for output (0, 0)."""
+        phase = (y % stride[0], x if self.shifted else x % stride[1])
+        if phase not in self.phases:
+            return None
+        column = 0 if self.shifted else x // stride[1]
+        return self.phases.index(phase) * self.geometry.stride + y // stride[0] * self.geometry.pitch + column
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Geometry of every value, and the staging of every convolution that has a stride, by the convolution's name.
+    """Geometry of every value, and the staging of every convolution that has one, by the convolution's name.
 
     Convolutions of equal stride on one value share their staging's geometry, each with the phases that it reads.
     """
@@ -107,8 +126,8 @@ class Layout:
     staged: dict[str, Staging]
 
 
-def taps(c: Convolution, axis: int, size: int, outputs: int) -> list[tuple[int, int]]:
-    """(kernel index, input index at output 0) along one axis, without those that only ever meet padding."""
+def taps(c: Convolution, axis: int, size: int, outputs: int) -> Taps:
+    """The taps along one axis, without those that only ever meet padding."""
     found = []
     for index in range(c.weight.shape[2 + axis]):
         at = index * c.dilation[axis] - c.padding[axis]
@@ -121,74 +140,159 @@ def plan_layout(lowered: Lowered) -> Layout:
     """Choose the geometry of all values.
 
     A convolution without stride walks input and output in step, so they need one pitch; so do the terms of an addition.
+    Values that so depend on one another get margins between their rows, or none, and then the inputs of convolutions
+    that reach beyond the edges are copied, once per column of the kernel: whichever costs less.
     """
     return _Planner(lowered).plan()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A convolution's input: its name, that of its staging if it has a stride, and the taps along rows and columns."""
+
+    operation: str
+    source: str
+    staged: str
+    outputs: tuple[int, int]
+    stride: tuple[int, int]
+    taps: tuple[Taps, Taps]
+    kept: int
+
+    @property
+    def strided(self) -> bool:
+        return self.stride != (1, 1)
+
+    @property
+    def walked(self) -> str:
+        """What is walked in step with the output."""
+        return self.staged if self.strided else self.source
+
+    def steps(self) -> tuple[Taps, Taps]:
+        """The taps within the planes of one phase."""
+        rows, columns = ([(i, at // step) for i, at in t] for t, step in zip(self.taps, self.stride, strict=True))
+        return rows, columns
+
+    def phases(self, shifted: bool) -> tuple[Phase, ...]:
+        """The phases that are read; one if none is."""
+        columns = {x if shifted else x % self.stride[1] for _, x in self.taps[1]}
+        found = {(y % self.stride[0], x) for _, y in self.taps[0] for x in columns}
+        return tuple(sorted(found)) or ((0, 0),)
 
 
 class _Planner:
     def __init__(self, lowered: Lowered) -> None:
         self._lowered = lowered
         self._nodes: dict[str, Geometry] = {}  # values, and staged values under names of their own
-        self._phases: dict[str, tuple[str, tuple[Phase, ...]]] = {}  # by convolution: the staged value, the phases
         self._parent: dict[str, str] = {}
+        self._staged: dict[str, Staging] = {}  # by convolution; the geometry is that of the node so far
         for name, value in lowered.values.items():
             self._start(name, value.shape)
+        self._readings = [self._reading(o, o.convolution) for o in lowered.operations if o.convolution is not None]
 
     def plan(self) -> Layout:
-        for operation in self._lowered.operations:
-            if operation.convolution is not None:
-                self._convolution(operation, operation.convolution)
-            if operation.kind == "add" or operation.residual is not None:
-                for name in operation.reads if operation.kind == "add" else (str(operation.residual),):
-                    self._unite(name, operation.name)
+        self._connect()
+        tight = self._tight()
+        for reading in self._readings:
+            self._make_room(reading, tight)
         pitches: dict[str, int] = {}
         for name, geometry in self._nodes.items():
             root = self._root(name)
             pitches[root] = max(pitches.get(root, 0), geometry.pitch)
         done = {name: replace(g, pitch=pitches[self._root(name)]) for name, g in self._nodes.items()}
-        staged = {name: Staging(key, done[key], phases) for name, (key, phases) in self._phases.items()}
+        staged = {name: replace(s, geometry=done[s.name]) for name, s in self._staged.items()}
         return Layout({name: done[name] for name in self._lowered.values}, staged)
+
+    def _reading(self, operation: Operation, c: Convolution) -> _Reading:
+        source, outputs = self._lowered.values[operation.inputs[0]], self._lowered.values[operation.name].shape[1:]
+        staged = f"{operation.inputs[0]}/{c.stride[0]}x{c.stride[1]}"
+        both = taps(c, 0, source.shape[1], outputs[0]), taps(c, 1, source.shape[2], outputs[1])
+        kept = int(np.count_nonzero(c.weight))
+        return _Reading(operation.name, operation.inputs[0], staged, outputs, c.stride, both, kept)
+
+    def _connect(self) -> None:
+        """Unite what is walked in step."""
+        for reading in self._readings:
+            if reading.outputs == (1, 1):
+                continue
+            if reading.strided:
+                self._start_staged(reading)
+            self._unite(reading.walked, reading.operation)
+        for operation in self._lowered.operations:
+            if operation.kind == "add" or operation.residual is not None:
+                for name in operation.reads if operation.kind == "add" else (str(operation.residual),):
+                    self._unite(name, operation.name)
+
+    def _start_staged(self, reading: _Reading) -> None:
+        if reading.staged not in self._nodes:
+            channels, *size = self._lowered.values[reading.source].shape
+            height, width = (-(-s // step) for s, step in zip(size, reading.stride, strict=True))
+            self._start(reading.staged, (channels, height, width))
+
+    def _tight(self) -> set[str]:
+        """Roots of those that do without margins between rows: where copying inputs costs less than computing margins."""
+        narrow: dict[str, int] = {}
+        for name, geometry in self._nodes.items():
+            narrow[self._root(name)] = max(narrow.get(self._root(name), 0), geometry.shape[2])
+        walked = [r for r in self._readings if r.outputs != (1, 1)]
+        wide = dict(narrow)
+        for r in walked:
+            root = self._root(r.operation)
+            wide[root] = max(wide[root], self._nodes[r.walked].shape[2] + max(self._beyond(r)))
+            root, width = self._root(r.source), self._nodes[r.source].shape[2]
+            wide[root] = max(wide[root], width + max(self._aside(r)))
+        gains = dict.fromkeys(narrow, 0.0)
+        for r in walked:
+            root = self._root(r.operation)
+            vectors = flat_vectors(r.outputs, narrow[root])
+            gains[root] += r.kept * (flat_vectors(r.outputs, wide[root]) - vectors)
+            if any(self._beyond(r)):
+                copies = len(r.phases(True)) - (len(r.phases(False)) if r.strided else 0)
+                gains[root] -= COPY * copies * self._nodes[r.source].shape[0] * vectors
+        return {root for root, gain in gains.items() if gain > 0}
+
+    def _beyond(self, reading: _Reading) -> tuple[int, int]:
+        """Columns read left and right of what is walked."""
+        return _beyond(reading.steps()[1], self._nodes[reading.walked].shape[2], reading.outputs[1], 1)
+
+    def _aside(self, reading: _Reading) -> tuple[int, int]:
+        """Columns read left and right of the input itself."""
+        width = self._nodes[reading.source].shape[2]
+        return _beyond(reading.taps[1], width, reading.outputs[1], reading.stride[1])
+
+    def _make_room(self, reading: _Reading, tight: set[str]) -> None:
+        """Margins around what is read beyond its edges, or copies."""
+        size = reading.outputs
+        required = any(self._aside(reading)) and self._root(reading.source) in tight
+        if not required:
+            self._margins(reading.source, *reading.taps, size, reading.stride)
+        if size == (1, 1) or not (reading.strided or required):
+            return
+        self._start_staged(reading)
+        self._unite(reading.staged, reading.operation)
+        shifted = self._root(reading.operation) in tight and any(self._beyond(reading))
+        rows, columns = reading.steps()
+        if shifted:  # what a phase holds of a row is what all outputs of one read, be it beyond the edge
+            channels, height, width = self._nodes[reading.staged].shape
+            self._widen(reading.staged, (channels, height, max(width, size[1])))
+        self._margins(reading.staged, rows, [] if shifted else columns, size, (1, 1))
+        geometry = self._nodes[reading.staged]
+        self._staged[reading.operation] = Staging(reading.staged, geometry, reading.phases(shifted), shifted, required)
+
+    def _widen(self, name: str, shape: tuple[int, int, int]) -> None:
+        geometry = self._nodes[name]
+        self._nodes[name] = replace(geometry, shape=shape, pitch=max(geometry.pitch, shape[2]))
 
     def _start(self, name: str, shape: tuple[int, int, int]) -> None:
         self._nodes[name] = Geometry(shape, shape[2], 0, 0)
         self._parent[name] = name
 
-    def _convolution(self, operation: Operation, c: Convolution) -> None:
-        source = self._lowered.values[operation.inputs[0]]
-        height, width = self._lowered.values[operation.name].shape[1:]
-        rows, columns = taps(c, 0, source.shape[1], height), taps(c, 1, source.shape[2], width)
-        self._margins(operation.inputs[0], rows, columns, (height, width), c.stride)
-        if c.stride == (1, 1):
-            if (height, width) != (1, 1):
-                self._unite(operation.inputs[0], operation.name)
-            return
-        if (height, width) == (1, 1):
-            return
-        self._stage(operation, c, source, rows, columns)
-
-    def _stage(
-        self, operation: Operation, c: Convolution, source: Value, rows: list[tuple[int, int]],
-        columns: list[tuple[int, int]],
-    ) -> None:  # fmt: skip
-        phases = tuple(sorted({(y % c.stride[0], x % c.stride[1]) for _, y in rows for _, x in columns}))
-        key = f"{operation.inputs[0]}/{c.stride[0]}x{c.stride[1]}"
-        if key not in self._nodes:
-            height, width = (-(-size // step) for size, step in zip(source.shape[1:], c.stride, strict=True))
-            self._start(key, (source.shape[0], height, width))
-        self._phases[operation.name] = key, phases or ((0, 0),)
-        outputs = self._lowered.values[operation.name].shape
-        steps = [[(i, at // step) for i, at in taps] for taps, step in zip((rows, columns), c.stride, strict=True)]
-        self._margins(key, steps[0], steps[1], (outputs[1], outputs[2]), (1, 1))
-        self._unite(key, operation.name)
-
     def _margins(
-        self, name: str, rows: list[tuple[int, int]], columns: list[tuple[int, int]], outputs: tuple[int, int],
-        stride: tuple[int, int],
-    ) -> None:  # fmt: skip
+        self, name: str, rows: Taps, columns: Taps, outputs: tuple[int, int], stride: tuple[int, int]
+    ) -> None:
         """Make room around a value for everything that is read beyond its edges."""
         geometry = self._nodes[name]
         above, below = _beyond(rows, geometry.shape[1], outputs[0], stride[0])
-        left, right = _beyond(columns, geometry.shape[2], outputs[1], stride[1])
+        left, right = _beyond(columns, geometry.shape[2], outputs[1], stride[1]) if columns else (0, 0)
         pitch = max(geometry.pitch, geometry.shape[2] + max(left, right))
         halo, left = max(geometry.halo, above, below), max(geometry.left, left)
         self._nodes[name] = replace(geometry, pitch=pitch, halo=halo, left=left)
@@ -202,51 +306,14 @@ class _Planner:
         return name
 
 
-def _beyond(taps: Sequence[tuple[int, int]], size: int, outputs: int, stride: int) -> tuple[int, int]:
+def flat_vectors(size: tuple[int, int], pitch: int) -> float:
+    """Vectors that cover a plane of (height, width) walked flat; a few pixels beyond the last whole one cost a part."""
+    whole, rest = divmod((size[0] - 1) * pitch + size[1], LINE)
+    return whole + (rest / LINE if rest <= LINE // 2 else 1.0)
+
+
+def _beyond(taps: Taps, size: int, outputs: int, stride: int) -> tuple[int, int]:
     """How far the taps reach before the first and after the last input."""
     first = min((at for _, at in taps), default=0)
     last = max((at for _, at in taps), default=0) + (outputs - 1) * stride
     return max(0, -first), max(0, last - size + 1)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a piece of memory lies, and whether others use the same memory at other times."""
-
-    start: int
-    shared: bool
-
-
-def place(sizes: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[list[Placement], int]:
-    """Place pieces of memory in an arena so that pieces needed at the same time do not overlap.
-
-    Args:
-        sizes: Floats of each piece, multiples of a cache line.
-        spans: First and last step that need it.
-
-    Returns:
-        The placements, and the arena's size. A line of slack lies at both ends: vectors may be read past the last row.
-    """
-    if sum(sizes) <= SHARED_FROM:
-        starts = [WIDEST + sum(sizes[:i]) for i in range(len(sizes))]
-        return [Placement(start, False) for start in starts], sum(sizes) + 2 * WIDEST
-    placed: dict[int, int] = {}
-    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
-        busy = sorted(
-            (placed[other], placed[other] + sizes[other]) for other in placed if _meet(spans[other], spans[index])
-        )
-        at = WIDEST
-        for begin, end in busy:
-            if begin - at >= sizes[index]:
-                break
-            at = max(at, end)
-        placed[index] = at
-    ranges = [(placed[i], placed[i] + size) for i, size in enumerate(sizes)]
-    shared = [any(i != j and _meet((a, b - 1), (c, d - 1)) for j, (c, d) in enumerate(ranges))
-              for i, (a, b) in enumerate(ranges)]  # fmt: skip
-    placements = [Placement(start, flag) for (start, _), flag in zip(ranges, shared, strict=True)]
-    return placements, max(end for _, end in ranges) + WIDEST
-
-
-def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return a[0] <= b[1] and b[0] <= a[1]

@@ -16,7 +16,7 @@ class Place:
         source: The input.
         target: The output.
         residual: What is added to it, or None.
-        staged: The input taken apart for a stride, or None.
+        staged: The input rearranged, or None.
         clear: Whether the output's margins must be cleared first.
     """
 
@@ -27,13 +27,8 @@ class Place:
     clear: bool
 
 
-def needs_staging(task: Task, candidate: Candidate) -> bool:
-    """Whether the input is taken apart by phases first."""
-    return candidate.family == "pixels" and task.staging is not None
-
-
 def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, place: Place, clear: bool) -> None:
-    """Append the step that takes the input apart."""
+    """Append the step that rearranges the input."""
     assert task.staging is not None
     assert place.staged is not None
     program.stage(source, place.staged, list(task.staging.phases), task.convolution.stride, clear)
@@ -45,11 +40,9 @@ def add_convolution(
     """Append the convolution's step."""
     c = candidate
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
+    source = place.staged if task.stages(c.family) else place.source
+    assert source is not None
     if c.family == "pixels":
-        source = place.staged if needs_staging(task, c) else place.source
-        assert source is not None
         program.pixel_conv(packed, tile, source, place.target, place.residual, place.clear)
     else:
-        program.channel_conv(
-            packed, tile, place.source, place.target, place.residual, task.convolution.stride, place.clear
-        )
+        program.channel_conv(packed, tile, source, place.target, place.residual, task.step(c.family), place.clear)

@@ -71,8 +71,7 @@ def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bo
 def _digest(task: Task) -> str:
     """Everything that the choice depends on: geometry and zeros, not the weights' values."""
     c = task.convolution
-    staging = (task.staging.geometry, task.staging.phases) if task.staging is not None else None
-    told = (c.weight.shape, c.stride, c.padding, c.dilation, task.source, task.target, task.residual, staging)
+    told = (c.weight.shape, c.stride, c.padding, c.dilation, task.source, task.target, task.residual, task.staging)
     code = hashlib.blake2b(repr(told).encode(), digest_size=16)
     code.update(np.packbits(task.matrix.mask).tobytes())
     code.update(c.inputs.tobytes())

@@ -162,13 +162,15 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
           static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
-const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors) {
-  const auto key = std::make_tuple(to.height, to.width, to.pitch, lanes);
+// All ones where a flat position is a pixel whose neighbour `shift` columns on is one too.
+const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift) {
+  const auto key = std::make_tuple(to.height, to.width, to.pitch, lanes, shift);
   const auto found = masks_.find(key);
   if (found != masks_.end()) return found->second;
   std::vector<std::int32_t> mask(static_cast<std::size_t>(vectors * lanes), 0);
   for (std::int64_t y = 0; y < to.height; ++y)
-    std::fill_n(mask.begin() + y * to.pitch, to.width, -1);
+    for (std::int64_t x = std::max(0, -shift); x < std::min(to.width, to.width - shift); ++x)
+      mask[static_cast<std::size_t>(y * to.pitch + x)] = -1;
   return masks_[key] = keep(mask);
 }
 
@@ -296,12 +298,29 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
   require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
   require(std::int64_t{step_y} * (to.height - 1) < from.height, "stage: output planes are too high");
   for (const Phase& p : phases)
-    require(p.row >= 0 && p.row < from.height && p.column >= 0 && p.column < from.width,
+    require(p.row >= 0 && p.row < from.height && p.column > -kMaxWindow && p.column < from.width,
             "stage: a phase lies outside the input");
   if (step_x == 2) check_span(to, to.stride, "stage: output planes end outside their buffer");  // stores whole vectors
   Stage s{from, to, keep(phases), static_cast<std::int32_t>(phases.size()), step_y, step_x,
-          capacity(from.space)};
-  push(table_.stage, s, equal_work(from.channels), to, 0, clear);
+          capacity(from.space), nullptr, 0};
+  const std::int64_t lanes = table_.pixel[0].lanes, vectors = vectors_of(to, lanes);
+  if (step_y == 1 && step_x == 1 && are_alike(from, to, phases, vectors * lanes)) {
+    std::vector<const std::int32_t*> masks;
+    for (const Phase& p : phases) masks.push_back(mask(to, lanes, vectors, p.column));
+    s.mask = keep(masks);
+    s.vectors = static_cast<std::int32_t>(vectors);
+  }
+  push(table_.stage, s, equal_work(from.channels), to, s.vectors * lanes, clear);
+}
+
+// Whether planes differ by shifts only and may be walked flat, `span` floats of each.
+bool Program::are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const {
+  const auto fits = [&](const Planes& p, std::int64_t shift) {
+    return p.base + shift >= 0 && p.base + (p.channels - 1) * p.stride + shift + span <= capacity(p.space);
+  };
+  if (from.pitch != to.pitch || from.height != to.height || from.width != to.width || span > to.stride || !fits(to, 0))
+    return false;
+  return std::all_of(phases.begin(), phases.end(), [&](const Phase& p) { return p.row == 0 && fits(from, p.column); });
 }
 
 void Program::pool(Pool p, bool clear) {

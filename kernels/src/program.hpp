@@ -87,7 +87,8 @@ class Program {
   template <class T>
   const T* keep(const Shared<T>& values);
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int64_t slots_per_run);
-  const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors);
+  const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift = 0);
+  bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;
   void check_planes(const Planes& p, const char* what) const;
   void check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const;
@@ -104,7 +105,7 @@ class Program {
   Buffer<float> arena_;
   std::vector<Step> steps_;
   std::vector<std::shared_ptr<void>> kept_;
-  std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t>, const std::int32_t*> masks_;
+  std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t, std::int32_t>, const std::int32_t*> masks_;
   ThreadPool pool_;
   std::mutex running_;
 };

@@ -61,7 +61,8 @@ struct PixelConv {
   ChannelConv rest_conv;  // the same convolution
 };
 
-// Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero.
+// Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero. The column
+// may lie left of the source.
 struct Phase {
   std::int32_t row, column;
 };
@@ -69,7 +70,9 @@ struct Stage {
   Planes from, to;  // to.channels = from.channels * phases, the phases of one channel together
   const Phase* phase;
   std::int32_t phases, step_y, step_x;
-  std::int64_t readable;  // floats of the source's buffer
+  std::int64_t readable;            // floats of the source's buffer
+  const std::int32_t* const* mask;  // per phase: all ones where a flat position gets a pixel; null: planes are not alike
+  std::int32_t vectors;             // of a plane walked flat
 };
 
 enum class PoolKind : std::int32_t { max, average };

@@ -177,7 +177,7 @@ class _Odd(nn.Module):
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("shared_from", [0, 1 << 20])
 def test_unusual_operations(isa: str, shared_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunemap.kernels.layout.SHARED_FROM", shared_from)
+    monkeypatch.setattr("prunemap.kernels.arena.SHARED_FROM", shared_from)
     torch.manual_seed(0)
     model = _Odd().eval()
     images = torch.randn(2, 3, 11, 11)

@@ -76,8 +76,12 @@ def all_candidates(task: Task, isa: str) -> list[Candidate]:
 
 
 @pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("copy", [0.0, 1e9], ids=["no_margins", "margins"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_candidate_is_exact(case: Case, isa: str, run_with: Any, tasks_of: Any) -> None:
+def test_every_candidate_is_exact(
+    case: Case, copy: float, isa: str, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunemap.kernels.layout.COPY", copy)
     model, images = build_case(case, integers=True)
     with torch.no_grad():
         expected = model.double()(images.double()).float()
@@ -128,8 +132,12 @@ def test_one_weight_alone(isa: str, channel: int, tap: tuple[int, int], run_with
 
 
 @pytest.mark.parametrize("isa", isas())
-def test_nan_under_pruned_weights_stays_out(isa: str, run_with: Any, tasks_of: Any) -> None:
+@pytest.mark.parametrize("copy", [0.0, 1e9], ids=["no_margins", "margins"])
+def test_nan_under_pruned_weights_stays_out(
+    isa: str, copy: float, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What only pruned weights touch is never read, and what lies beside a plane never gets into it."""
+    monkeypatch.setattr("prunemap.kernels.layout.COPY", copy)
     conv = nn.Conv2d(6, 8, 3, padding=1)
     model = nn.Sequential(conv)
     with torch.no_grad():

@@ -107,7 +107,7 @@ def make(forward: Forward) -> tuple[_Net, torch.Tensor]:
 @pytest.mark.parametrize("shared_from", [0, 1 << 20])
 @pytest.mark.parametrize("way", WAYS)
 def test_agrees_with_torch(way: str, shared_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunemap.kernels.layout.SHARED_FROM", shared_from)
+    monkeypatch.setattr("prunemap.kernels.arena.SHARED_FROM", shared_from)
     run_beside_torch(*make(WAYS[way]))
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prunemap.envs.networks import build_network
-from prunemap.kernels.layout import Geometry, place, plan_layout
+from prunemap.kernels.arena import place
+from prunemap.kernels.layout import Geometry, plan_layout
 from prunemap.kernels.lowering import lower
 from prunemap.pruning import capture
 

@@ -106,9 +106,9 @@ def test_dead_channels_are_removed(name: str, scheme: str, rate: float) -> None:
 def test_memory_used_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values in shared memory: what an earlier one left in the margins must not be seen, in any order of images."""
     model, images, _ = make(name)
-    monkeypatch.setattr("prunemap.kernels.layout.SHARED_FROM", 1 << 30)
+    monkeypatch.setattr("prunemap.kernels.arena.SHARED_FROM", 1 << 30)
     apart = compile_network(model, images, tune=False)
-    monkeypatch.setattr("prunemap.kernels.layout.SHARED_FROM", 0)
+    monkeypatch.setattr("prunemap.kernels.arena.SHARED_FROM", 0)
     shared = compile_network(model, images, tune=False)
     assert shared.memory.activations < apart.memory.activations
     parallel = compile_network(model, images, threads=2, tune=False)

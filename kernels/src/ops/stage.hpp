@@ -19,21 +19,53 @@ inline void copy_row(const float* from, float* to, std::int64_t count, std::int6
   copy_row<0>(from, to, count, step);
 }
 
-inline std::int64_t columns_of(const Stage& s, std::int64_t first) {
-  const std::int64_t reach = (s.from.width - first + s.step_x - 1) / s.step_x;
-  return reach < s.to.width ? reach : s.to.width;
+// The columns of a phase that lie in the source: of the target from `begin`, to be read from `first` on.
+struct Columns {
+  std::int64_t begin, first;
+};
+
+inline Columns columns_of(const Stage& s, std::int64_t f) {
+  const std::int64_t column = s.phase[f].column, left = column < 0 ? (s.step_x - 1 - column) / s.step_x : 0;
+  const std::int64_t begin = left < s.to.width ? left : s.to.width;
+  return {begin, column + begin * s.step_x};
+}
+
+// How many columns from `first` on there are, to be written from `begin` on.
+inline std::int64_t count_of(const Stage& s, std::int64_t begin, std::int64_t first) {
+  const std::int64_t reach = first < s.from.width ? (s.from.width - first + s.step_x - 1) / s.step_x : 0;
+  return reach < s.to.width - begin ? reach : s.to.width - begin;
+}
+
+inline void clear_left(const Stage& s, float* to, std::int64_t count) {
+  for (std::int64_t y = 0; y < s.to.height; ++y)
+    for (std::int64_t x = 0; x < count; ++x) to[y * s.to.pitch + x] = 0.0F;
 }
 
 inline void stage_plane(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
-  const float* from = plane(s.from, frame, channel) + s.phase[f].column;
+  const Columns c = columns_of(s, f);
+  const float* from = plane(s.from, frame, channel) + c.first;
   float* to = plane(s.to, frame, channel * s.phases + f);
-  const std::int64_t columns = columns_of(s, s.phase[f].column);
+  clear_left(s, to, c.begin);
+  const std::int64_t columns = count_of(s, c.begin, c.first), width = s.to.width - c.begin;
   for (std::int64_t y = 0; y < s.to.height; ++y) {
     const std::int64_t row = s.phase[f].row + y * s.step_y;
-    float* line = to + y * s.to.pitch;
+    float* line = to + y * s.to.pitch + c.begin;
     const std::int64_t copied = row < s.from.height ? columns : 0;
     copy_row(from + row * s.from.pitch, line, copied, s.step_x);
-    for (std::int64_t x = copied; x < s.to.width; ++x) line[x] = 0.0F;
+    for (std::int64_t x = copied; x < width; ++x) line[x] = 0.0F;
+  }
+}
+
+// Planes that are alike but for a shift, walked flat.
+template <class T>
+void stage_flat(const Stage& s, const Frame& frame, std::int64_t channel) {
+  const float* from = plane(s.from, frame, channel);
+  for (std::int64_t f = 0; f < s.phases; ++f) {
+    const float* shifted = from + s.phase[f].column;
+    float* to = plane(s.to, frame, channel * s.phases + f);
+    const std::int32_t* mask = s.mask[f];
+    for (std::int64_t i = 0; i < std::int64_t{s.vectors} * T::lanes; i += T::lanes)
+      T::store(to + i, T::keep(T::load(shifted + i), mask + i));
   }
 }
 
@@ -50,17 +82,19 @@ const std::int32_t* first_lanes(std::int64_t count) {
 // the buffer.
 template <class T, bool Both>
 void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
-  const std::int64_t first = s.phase[f].column, even = columns_of(s, first), odd = columns_of(s, first + 1);
-  const float* from = plane(s.from, frame, channel) + first;
-  const std::int64_t left = s.readable - s.from.base - channel * s.from.stride - first - 2 * T::lanes;
-  const std::int64_t pitch = s.to.pitch, width = s.to.width, stride = s.to.stride;
-  float* to = plane(s.to, frame, channel * s.phases + f);
+  const Columns c = columns_of(s, f);
+  const std::int64_t even = count_of(s, c.begin, c.first), odd = count_of(s, c.begin, c.first + 1);
+  const float* from = plane(s.from, frame, channel) + c.first;
+  const std::int64_t left = s.readable - s.from.base - channel * s.from.stride - c.first - 2 * T::lanes;
+  const std::int64_t pitch = s.to.pitch, width = s.to.width - c.begin, stride = s.to.stride;
+  float* to = plane(s.to, frame, channel * s.phases + f) + c.begin;
+  clear_left(s, to - c.begin, c.begin);
   for (std::int64_t y = 0; y < s.to.height; ++y) {
     const std::int64_t row = s.phase[f].row + y * s.step_y, at = row * s.from.pitch;
     float* line = to + y * pitch;
     std::int64_t x = 0;
     for (; row < s.from.height && x < width; x += T::lanes) {
-      if (at + 2 * x > left || y * pitch + x + T::lanes > stride) break;
+      if (at + 2 * x > left || c.begin + y * pitch + x + T::lanes > stride) break;
       typename T::Vector a, b;
       T::split(from + at + 2 * x, a, b);
       T::store(line + x, T::keep(a, first_lanes<T>(even - x)));
@@ -83,6 +117,10 @@ template <class T>
 void stage(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
   const Stage& s = *static_cast<const Stage*>(parameters);
   for (std::int64_t channel = begin; channel < end; ++channel) {
+    if (s.mask != nullptr) {
+      stage_flat<T>(s, frame, channel);
+      continue;
+    }
     for (std::int64_t f = 0; f < s.phases; ++f) {
       if (is_pair(s, f)) {
         stage_halves<T, true>(s, frame, channel, f++);
