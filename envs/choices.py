@@ -58,7 +58,7 @@ class Choices:
             PrunemapError: For a layer that the network has not, or a choice that the layer may not get. Rates off the
                 catalogue are legal.
         """
-        return Mapping({name: self._canonical(self.network.layer(name), choice) for name, choice in mapping.items()})
+        return Mapping({name: self._canonical(name, choice) for name, choice in mapping.items()})
 
     def named(self, canonical: Mapping) -> Mapping:
         """A canonical mapping in the catalogue's own words, where it has words for it.
@@ -79,7 +79,18 @@ class Choices:
                 first.setdefault(canonical_choice(layer, choice), choice)
         return first
 
-    def _canonical(self, layer: LayerSpec, choice: Choice) -> Choice:
+    def _canonical(self, name: str, choice: Choice) -> Choice:
+        key = name, choice.scheme, choice.rate
+        if key not in self._seen:
+            self._seen[key] = self._allowed_canonical(self.network.layer(name), choice)
+        return self._seen[key]
+
+    @cached_property
+    def _seen(self) -> dict[tuple[str, str, float], Choice]:
+        """Canonical choices found so far: a search asks for the same ones again and again."""
+        return {}
+
+    def _allowed_canonical(self, layer: LayerSpec, choice: Choice) -> Choice:
         words = self._words[layer.name]
         schemes = dict.fromkeys([*self.schemes, *(known.scheme for known in words)])
         if objection := self._objection(layer, choice, tuple(schemes)):

@@ -68,6 +68,7 @@ def lone_reader(network: Network, group: ChannelGroup) -> str | None:
     return name if network.layer(name).in_channels == group.channels else None
 
 
+@lru_cache(maxsize=1 << 12)
 def _representative(layer: LayerSpec, scheme: Scheme) -> Scheme:
     """The simplest scheme that prunes ``layer`` as ``scheme`` does: channels first, then fewest parameters."""
     shape, groups = layer.weight_shape, layer.groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +63,7 @@ class Mapping(AbstractMapping[str, Choice]):
 
     def __init__(self, choices: AbstractMapping[str, Choice] | None = None) -> None:
         given = choices or {}
-        self._choices = {name: given[name] for name in sorted(given) if given[name] != DENSE}
+        self._choices = {name: given[name] for name in sorted(given) if given[name].scheme != DENSE.scheme}
 
     def __getitem__(self, layer: str) -> Choice:
         return self._choices.get(layer, DENSE)
@@ -76,6 +76,10 @@ class Mapping(AbstractMapping[str, Choice]):
 
     def __len__(self) -> int:
         return len(self._choices)
+
+    def items(self) -> ItemsView[str, Choice]:
+        """Layer name and choice of all layers that are not dense."""
+        return self._choices.items()
 
     def __hash__(self) -> int:
         return hash(tuple(self._choices.items()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,16 +17,15 @@ from ...pruning.network import LayerSpec
 from ...pruning.schemes import Scheme
 from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
-from .curves import CELLS, Cost, DensityCurve, WidthSurface, mean, misses
+from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
 
 _FULL = 0.75
 _NEVER = 1e-9
 K = TypeVar("K")
-Priced = tuple[float, float, float]
-"""Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
 
 
-class Option(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Option:
     """A choice of a layer, prepared for pricing.
 
     Attributes:
@@ -34,8 +34,8 @@ class Option(NamedTuple):
         unread: Share of its input channels that it does not read when all of its filters are needed.
         density: Share of the weights that it keeps.
         rows: Filters of a block that reads channels of its own; 0 where all filters read the same ones.
-        removes: ``weights``, ``filters`` or ``channels``; ``nothing`` when dense.
-        cells: Its scheme's curve, see ``DensityCurve``; None when dense, or where no layer chooses it by itself.
+        whole: Whether what the layer keeps is without zeros, whatever other layers choose.
+        curve: Its scheme's; None when dense, or where no layer chooses it by itself.
         alone: What the layer costs where neighbours leave it whole.
     """
 
@@ -44,8 +44,8 @@ class Option(NamedTuple):
     unread: float
     density: float
     rows: int
-    removes: str
-    cells: list[tuple[float, float, float, float]] | None
+    whole: bool
+    curve: DensityCurve | None
     alone: Priced
 
 
@@ -88,14 +88,18 @@ class LayerCosts:
         paid = [row.staging_ms * planes / row.planes for row in rows if row.planes]
         self.staging_ms = float(np.median(paid)) if paid else 0.0
 
-    def option(self, choice: Choice) -> Option:
+    def option(self, choice: Choice, reads_alone: bool = False) -> Option:
         """A canonical choice, prepared.
+
+        Args:
+            choice: The choice.
+            reads_alone: Whether channels that the layer does not read are not computed by anyone.
 
         Raises:
             PrunemapError: When its scheme was not measured.
         """
         if choice == DENSE:
-            return Option(choice, 1.0, 0.0, 1.0, 0, "nothing", None, self.whole)
+            return Option(choice, 1.0, 0.0, 1.0, 0, True, None, self.whole)
         scheme = parse_scheme(choice.scheme)
         density = kept_share(self._layer, choice)
         written, unread, rows = 1.0, 0.0, 0
@@ -106,9 +110,12 @@ class LayerCosts:
         else:
             unread, rows = self._left_out(scheme, density)
         needs_curve = scheme.removes == "weights" or choice.scheme in self._curves
-        cells = self._curve(choice).cells if needs_curve else None
-        option = Option(choice, written, unread, density, rows, scheme.removes, cells, self.whole)
-        return option._replace(alone=self.sparse(option, 1.0, 1.0)) if cells else option
+        curve = self._curve(choice) if needs_curve else None
+        whole = scheme.removes == "channels" and reads_alone
+        option = Option(choice, written, unread, density, rows, whole, curve, self.whole)
+        if whole:
+            return replace(option, alone=self.narrowed(density, 1.0))
+        return replace(option, alone=self.sparse(option, 1.0, 1.0)) if curve else option
 
     def _left_out(self, scheme: Scheme, density: float) -> tuple[float, int]:
         """Share of input channels of which no unit is kept, by chance, and filters per unit."""
@@ -130,12 +137,9 @@ class LayerCosts:
         Raises:
             PrunemapError: When its scheme was not measured.
         """
-        cells = option.cells or self._curve(option.choice).cells
-        place = min(kept / stored * option.density, 1.0) * CELLS
-        cell = int(place)
-        ms, slope, error, staged = cells[cell]
+        ms, error, staged = (option.curve or self._curve(option.choice)).at(kept / stored * option.density)
         least = self._least
-        return least + stored * (ms + slope * (place - cell) - least), error * stored, staged
+        return least + stored * (ms - least), error * stored, staged
 
     def narrowed(self, kept: float, stored: float) -> Priced:
         """What the layer costs without zeros in what is left of it; arguments as ``sparse``."""

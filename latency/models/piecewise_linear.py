@@ -14,8 +14,8 @@ from ...pruning.network import LayerSpec, Network
 from ..probes import Probe, catalogue, probes
 from ..rows import Row, standard_error
 from .base import MODELS
-from .curves import CELLS, Cost, DensityCurve
-from .layer import LayerCosts, Option, Priced, by, steadiest
+from .curves import Cost, DensityCurve, Priced
+from .layer import LayerCosts, Option, by, steadiest
 from .table import TableModel
 
 RATES = tuple(10.0 / tenths for tenths in range(1, 10))
@@ -36,18 +36,11 @@ class _Layer(LayerCosts):
 
     def sparse(self, option: Option, kept: float, stored: float) -> Priced:
         """Equation 4 at the weights that are left; arguments and errors as in ``LayerCosts``."""
-        cells = option.cells or self._curve(option.choice).cells
-        return _read(cells, kept * option.density)
+        return (option.curve or self._curve(option.choice)).at(kept * option.density)
 
     def narrowed(self, kept: float, stored: float) -> Priced:
         """Equation 4 for a layer without zeros among what is left of it."""
-        return _read(self._dense_curve.cells, kept)
-
-
-def _read(cells: list[tuple[float, float, float, float]], share: float) -> Priced:
-    place = min(share, 1.0) * CELLS
-    ms, slope, error, staged = cells[int(place)]
-    return ms + slope * (place - int(place)), error, staged
+        return self._dense_curve.at(kept)
 
 
 @MODELS.register("piecewise-linear")

@@ -20,15 +20,14 @@ from ..probes import CONTEXTS, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
-from .curves import Cost
-from .layer import LayerCosts, Option, Priced, by, context_spread
-from .widths import ExpectedWidths, Shares
+from .curves import Cost, Priced
+from .layer import LayerCosts, Option, by, context_spread
+from .widths import ExpectedWidths
 
 _DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)
 
 
 _LEAST_SHARE = 1e-3
-_OWN_WORK = ("nothing", "weights")
 
 
 @MODELS.register("table")
@@ -65,12 +64,12 @@ class TableModel:
         self._options: dict[tuple[str, str, float], tuple[int, Option]] = {}
         self._expected = ExpectedWidths(network)
         self._siblings = self._find_siblings()
-        self._untouched = [(1.0, 1.0, 1.0, 1.0)] * len(self._names)
+        self._all_held = self._expected.shares(self._dense, set()).held
         lone = {lone_reader(network, group) for group in network.groups}
         self._reads_alone = [name in lone for name in self._names]
         self._writes = [network.writes[name] for name in self._names]
         self._removable = [
-            (number, [self._index[name] for name in group.producers])
+            (number, self._index[group.producers[0]], [self._index[name] for name in group.producers[1:]])
             for number, group in enumerate(network.groups)
             if not group.fixed and group.producers
         ]
@@ -92,11 +91,10 @@ class TableModel:
             PrunemapError: For a layer that the network has not, a choice that does not fit its layer, or a scheme that
                 was not measured.
         """
-        total, variance, context = self._constant.ms, self._constant.error**2, self._context**2
-        for ms, error, _ in self._costs(mapping):
-            total += ms
-            variance += error * error + context * ms * ms
-        half = _DEVIATIONS * math.sqrt(variance + (STABLE * total) ** 2)
+        ms, errors, _ = zip(*self._costs(mapping), strict=True)
+        total = self._constant.ms + sum(ms)
+        apart = self._constant.error, self._context * math.hypot(*ms), STABLE * total
+        half = _DEVIATIONS * math.hypot(*errors, *apart)
         return Prediction(total, max(0.0, total - half), total + half)
 
     def layers_ms(self, mapping: Mapping) -> tuple[float, ...]:
@@ -120,67 +118,70 @@ class TableModel:
         chosen = self._dense.copy()
         effects = False
         for name, choice in mapping.items():
-            index, option = self._option(name, choice)
+            try:
+                index, option = self._options[name, choice.scheme, choice.rate]
+            except KeyError:
+                index, option = self._prepare(name, choice)
             chosen[index] = option
             effects = effects or option.written < 1.0 or option.unread > 0.0
         if not effects:
-            return self._with_staging([option.alone for option in chosen], self._untouched)
+            return self._with_staging([option.alone for option in chosen], self._all_held)
+        return self._beside_one_another(chosen)
+
+    def _beside_one_another(self, chosen: list[Option]) -> list[Priced]:
+        """The same where choices take channels from other layers."""
         alike = self._alike(chosen)
-        shares = self._expected.shares(chosen, alike)
+        zero, unneeded, held = self._expected.shares(chosen, alike)
         found = []
-        for index, (produced, needed, stored, _) in enumerate(shares):
-            option = chosen[index]
-            if produced == needed == stored == 1.0 and option.removes in _OWN_WORK:
+        # The layers' own values come first among all values.
+        for option, layer, group, source, skipped, place in zip(
+            chosen, self._layers, self._writes, self._expected.sources, unneeded, held, strict=False
+        ):
+            kept = (1.0 - zero[source]) * (1.0 - skipped)
+            if kept == place == 1.0:
                 found.append(option.alone)
                 continue
-            kept, stored = produced * needed, max(stored, _LEAST_SHARE)
-            if option.removes == "weights":
-                found.append(self._layers[index].sparse(option, kept, stored))
-            elif option.removes == "nothing":
-                found.append(self._layers[index].narrowed(kept, stored))
-            elif self._narrows(index, option, alike):
-                found.append(self._layers[index].narrowed(kept * option.density, stored))
+            stored = place if place > _LEAST_SHARE else _LEAST_SHARE
+            if option.whole or (option.written < 1.0 and group in alike):
+                found.append(layer.narrowed(kept * option.density, stored))
             else:
-                found.append(self._layers[index].sparse(option, kept, stored))
-        return self._with_staging(found, shares)
+                found.append(layer.sparse(option, kept, stored))
+        return self._with_staging(found, held)
 
-    def _option(self, name: str, choice: Choice) -> tuple[int, Option]:
-        key = name, choice.scheme, choice.rate
-        found = self._options.get(key)
-        if found is None:
-            layer = self._network.layer(name)
-            index = self._index[name]
-            found = self._options[key] = index, self._layers[index].option(canonical_choice(layer, choice))
-        return found
+    def _prepare(self, name: str, choice: Choice) -> tuple[int, Option]:
+        layer = self._network.layer(name)
+        index = self._index[name]
+        option = self._layers[index].option(canonical_choice(layer, choice), self._reads_alone[index])
+        self._options[name, choice.scheme, choice.rate] = index, option
+        return index, option
 
     def _alike(self, chosen: list[Option]) -> set[int]:
-        """Channel groups whose producers all remove the same filters."""
-        found = set()
-        for group, (first, *others) in self._removable:
-            if chosen[first].removes == "filters":
-                choice = chosen[first].choice
-                if all(chosen[other].choice == choice for other in others):
-                    found.add(group)
-        return found
+        """Channel groups whose producers all remove the same filters: the neighbours lose these channels too."""
+        return {
+            group
+            for group, first, others in self._removable
+            if chosen[first].written < 1.0 and (not others or self._agree(chosen, first, others))
+        }
 
-    def _narrows(self, index: int, option: Option, alike: set[int]) -> bool:
-        """Whether the option takes channels from the neighbours too, and does not only save the layer's own work."""
-        return self._writes[index] in alike if option.removes == "filters" else self._reads_alone[index]
+    def _agree(self, chosen: list[Option], first: int, others: Sequence[int]) -> bool:
+        choice = chosen[first].choice
+        return all(chosen[other].choice == choice for other in others)
 
-    def _with_staging(self, costs: list[Priced], shares: Sequence[Shares]) -> list[Priced]:
+    def _with_staging(self, costs: list[Priced], held: Sequence[float]) -> list[Priced]:
         """The costs with that of rearranging inputs: the first layer that needs it pays for all that share it."""
+        sources = self._expected.sources
         for siblings in self._siblings:
             left = 1.0
             for index, staging_ms in siblings:
                 ms, error, staged = costs[index]
-                costs[index] = ms + left * staged * shares[index][3] * staging_ms, error, staged
+                costs[index] = ms + left * staged * held[sources[index]] * staging_ms, error, staged
                 left *= 1.0 - staged
         return costs
 
     def _find_siblings(self) -> list[list[tuple[int, float]]]:
         """Layers that read one value with equal strides, and what rearranging it costs each that is the first to."""
         groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
-        for index, (source, _) in enumerate(self._expected.places):
+        for index, source in enumerate(self._expected.sources):
             groups.setdefault((source, self._network.layers[index].stride), []).append(index)
         found = []
         for members in groups.values():

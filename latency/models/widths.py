@@ -8,23 +8,40 @@ one another unless they choose as a group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from typing import NamedTuple, Protocol
 
 from ...pruning.network import Network
 
-Shares = tuple[float, float, float, float]
-"""Shares of a layer's channels: inputs that are not zero, outputs that somebody reads, outputs and inputs that have a
-place in memory. More have a place than are read where other summands of an addition need them."""
+
+class Shares(NamedTuple):
+    """Shares of channels, by number of value.
+
+    Attributes:
+        zero: Channels that are zero.
+        unneeded: Channels that nobody reads, or only for what nobody reads.
+        held: Channels that have a place in memory: more than are needed where other summands of an addition need them.
+    """
+
+    zero: list[float]
+    unneeded: list[float]
+    held: list[float]
 
 
 class _Operation(NamedTuple):
-    """A layer, an addition (``layer`` is -1) or a function with f(0) != 0 (``opaque``), between values."""
+    """A ``layer``, an ``addition`` or a function with f(0) != 0 (``opaque``), and the value that it makes.
 
+    Attributes:
+        value: Number of that value.
+        sources: Numbers of the values that it takes.
+        kind: ``layer``, ``depthwise`` for a layer whose channels are those of the one before, ``addition``, ``opaque``.
+        group: Channel group of the value, -1 for none.
+    """
+
+    value: int
     sources: tuple[int, ...]
-    layer: int
-    follows: bool
-    opaque: bool
+    kind: str
     group: int
 
 
@@ -48,33 +65,27 @@ class Effect(Protocol):
 
 
 class ExpectedWidths:
-    """Shares of live channels through a network. Values are numbered: 0 is the input, i + 1 what operation i makes."""
+    """Shares of live channels through a network.
+
+    Values are numbered: first those that layers make, in the network's order, then the input, then all others.
+
+    Attributes:
+        sources: Per layer, the number of the value that it reads.
+    """
 
     def __init__(self, network: Network) -> None:
-        index = {layer.name: i for i, layer in enumerate(network.layers)}
-        writers = {name: group for group, members in enumerate(network.groups) for name in members.producers}
-        value_of: dict[str, int] = {network.nodes[0].name: 0}
-        made_by: list[str] = [""]
-        self._operations: list[_Operation] = []
-        for node in network.nodes[1:]:
-            sources = tuple(value_of[name] for name in node.inputs)
-            layer = index.get(node.target or "", -1)
-            if layer < 0 and node.op != "add" and node.keeps_zero:
-                value_of[node.name] = sources[0]
-                continue
-            follows = layer >= 0 and network.layers[layer].follows
-            made_by.append(node.target if layer >= 0 and node.target else made_by[sources[0]])
-            group = writers.get(made_by[-1], -1)
-            self._operations.append(_Operation(sources, layer, follows, not node.keeps_zero, group))
-            value_of[node.name] = len(self._operations)
-        self._output = value_of[network.nodes[-1].name]
-        self._backward = tuple(
-            (number, *self._operations[number - 1]) for number in range(len(self._operations), 0, -1)
-        )
-        self._find_places()
+        operations, self._output = _operations(network)
+        layers = len(network.layers)
+        self._others = 1 + sum(operation.value > layers for operation in operations)
+        self.sources = tuple(operation.sources[0] for operation in sorted(operations) if operation.value < layers)
+        self._joins = [
+            (o.value, o.sources[0], o.sources[-1], o.group) for o in operations if o.kind in ("depthwise", "addition")
+        ]
+        self._backward = [(o.value, o.sources[0], o.sources[-1], o.kind) for o in reversed(operations)]
+        self._find_ties(operations)
 
-    def shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[Shares]:
-        """What neighbours leave to every layer.
+    def shares(self, chosen: Sequence[Effect], alike: Set[int]) -> Shares:
+        """What layers leave of all values, and so of one another.
 
         Args:
             chosen: Per layer, what its choice does to channels.
@@ -82,78 +93,91 @@ class ExpectedWidths:
         """
         zero = self._zero_shares(chosen, alike)
         unneeded, unread = self._unneeded_shares(chosen)
-        held = self._held_shares(zero, unread, alike)
-        return [(1.0 - zero[source], 1.0 - unneeded[value], held[value], held[source]) for source, value in self.places]
+        return Shares(zero, unneeded, self._held_shares(zero, unread, alike))
 
     def _zero_shares(self, chosen: Sequence[Effect], alike: Set[int]) -> list[float]:
         """Share of channels of each value that are zero."""
-        zero = [0.0]
-        for sources, layer, follows, opaque, group in self._operations:
-            if opaque:
-                zero.append(0.0)
-            elif layer >= 0:
-                zero.append(zero[sources[0]] if follows else 1.0 - chosen[layer].written)
-            elif len(sources) == 1:
-                zero.append(zero[sources[0]])
+        zero = [1.0 - effect.written for effect in chosen] + [0.0] * self._others
+        for value, one, other, group in self._joins:
+            if one == other or group in alike:
+                zero[value] = min(zero[one], zero[other])
             else:
-                one, other = zero[sources[0]], zero[sources[1]]
-                zero.append(min(one, other) if group in alike else one * other)
+                zero[value] = zero[one] * zero[other]
         return zero
 
     def _unneeded_shares(self, chosen: Sequence[Effect]) -> tuple[list[float], list[float]]:
-        """Share of channels of each value that nobody needs, and that none of its own readers reads."""
-        unneeded = [1.0] * (len(self._operations) + 1)
+        """Share of channels of each value that nobody needs, and that no layer that reads it reads."""
+        unneeded = [1.0] * (len(chosen) + self._others)
         unread = unneeded.copy()
         unneeded[self._output] = 0.0
-        for number, sources, layer, follows, opaque, _ in self._backward:
-            if layer < 0:
-                skipped = 0.0 if opaque else unneeded[number]
-                for source in sources:
-                    unneeded[source] *= skipped
-                continue
-            effect = chosen[layer]
-            if follows:
-                skipped = 1.0 - (1.0 - effect.unread) * (1.0 - unneeded[number])
-            elif effect.rows and effect.unread and unneeded[number]:
-                # Each block of filters reads its own channels: where fewer are needed, more channels are left out.
-                skipped = effect.unread ** (1.0 - unneeded[number] ** effect.rows)
+        for value, source, other, kind in self._backward:
+            if kind == "layer":
+                skipped = chosen[value].unread
+                if skipped and unneeded[value] and chosen[value].rows:
+                    # Each block of filters reads its own channels: where fewer are needed, more channels are left out.
+                    skipped **= 1.0 - unneeded[value] ** chosen[value].rows
+            elif kind == "depthwise":
+                skipped = 1.0 - (1.0 - chosen[value].unread) * (1.0 - unneeded[value])
             else:
-                skipped = effect.unread
-            unneeded[sources[0]] *= skipped
-            unread[sources[0]] *= skipped
+                skipped = 0.0 if kind == "opaque" else unneeded[value]
+                unneeded[source] *= skipped
+                unneeded[other] *= skipped
+                continue
+            unneeded[source] *= skipped
+            unread[source] *= skipped
         return unneeded, unread
 
     def _held_shares(self, zero: list[float], unread: list[float], alike: Set[int]) -> list[float]:
         """Share of channels of each value that have a place: what additions tie together has the same ones."""
-        held = [1.0] * len(zero)
+        held = [(1.0 - none) * (1.0 - skipped) for none, skipped in zip(zero, unread, strict=True)]
+        for value in self._whole:
+            held[value] = 1.0
         for values, group in self._tied:
-            if len(values) == 1:
-                held[values[0]] = (1.0 - zero[values[0]]) * (1.0 - unread[values[0]])
-                continue
-            dropped = 1.0
-            for value in values:
-                dropped *= unread[value] if group in alike else 1.0 - (1.0 - zero[value]) * (1.0 - unread[value])
             present = 1.0 - zero[values[-1]]  # what no summand holds, the sum does not hold
-            share = (1.0 - dropped) * present if group in alike else min(1.0 - dropped, present)
+            if group in alike:
+                share = (1.0 - math.prod([unread[value] for value in values])) * present
+            else:
+                share = min(1.0 - math.prod([1.0 - held[value] for value in values]), present)
             for value in values:
                 held[value] = share
         return held
 
-    def _find_places(self) -> None:
+    def _find_ties(self, operations: Sequence[_Operation]) -> None:
         """Which values hold the same channels, since additions tie them, and which of them may hold fewer than all."""
-        tied = list(range(len(self._operations) + 1))
-        needed = {self._output}
-        for number, operation in enumerate(self._operations, start=1):
-            if operation.opaque:
-                needed |= {number, *operation.sources}
-            elif operation.layer < 0:
-                joined = {tied[source] for source in operation.sources}
-                tied = [number if root in joined or value == number else root for value, root in enumerate(tied)]
+        tied = list(range(len(self.sources) + self._others))
+        needed = {len(self.sources), self._output}
+        for operation in operations:
+            if operation.kind == "opaque":
+                needed |= {operation.value, *operation.sources}
+            elif operation.kind == "addition":
+                joined = {operation.value, *(tied[source] for source in operation.sources)}
+                tied = [operation.value if root in joined else root for root in tied]
         members: dict[int, list[int]] = {}
         for value, root in enumerate(tied):
             members.setdefault(root, []).append(value)
-        whole = {tied[0], *(tied[value] for value in needed)}
-        groups = {number: operation.group for number, operation in enumerate(self._operations, start=1)}
-        self._tied = [(values, groups[values[-1]]) for root, values in members.items() if root not in whole]
-        layers = [(o.layer, o.sources[0], number) for number, o in enumerate(self._operations, 1) if o.layer >= 0]
-        self.places = [(source, value) for _, source, value in sorted(layers)]
+        whole = {tied[value] for value in needed}
+        groups = {operation.value: operation.group for operation in operations}
+        self._whole = [value for root in whole for value in members[root]]
+        self._tied = [(m, groups[m[-1]]) for root, m in members.items() if root not in whole and len(m) > 1]
+
+
+def _operations(network: Network) -> tuple[list[_Operation], int]:
+    """What makes the values of a network, in execution order, and the number of the one that is the output."""
+    layers = {layer.name: number for number, layer in enumerate(network.layers)}
+    writers = {name: group for group, members in enumerate(network.groups) for name in members.producers}
+    value_of = {network.nodes[0].name: len(layers)}
+    groups = [*(writers.get(name, -1) for name in layers), -1]  # of every value
+    found: list[_Operation] = []
+    for node in network.nodes[1:]:
+        sources = tuple(value_of[name] for name in node.inputs)
+        if node.target in layers:
+            value, kind = layers[node.target], "depthwise" if network.layer(node.target).follows else "layer"
+        elif node.op == "add" or not node.keeps_zero:
+            value, kind = len(groups), "addition" if node.op == "add" else "opaque"
+            groups.append(groups[sources[0]])
+        else:
+            value_of[node.name] = sources[0]
+            continue
+        value_of[node.name] = value
+        found.append(_Operation(value, sources, kind, groups[value]))
+    return found, value_of[network.nodes[-1].name]

@@ -12,38 +12,38 @@ CURVE = DensityCurve([(0.25, Cost(1.0, 0.1)), (0.5, Cost(3.0, 0.1))], Cost(4.0, 
 
 @pytest.mark.parametrize(("share", "ms"), [(0.25, 1.0), (0.375, 2.0), (0.5, 3.0), (0.75, 3.5), (1.0, 4.0)])
 def test_a_curve_is_linear_between_measured_points(share: float, ms: float) -> None:
-    assert CURVE.at(share).ms == pytest.approx(ms)
-    assert CURVE.at(share).error == pytest.approx(0.1)
+    assert CURVE.at(share)[0] == pytest.approx(ms)
+    assert CURVE.at(share)[1] == pytest.approx(0.1)
 
 
 def test_costs_at_one_share_are_averaged() -> None:
     curve = DensityCurve([(0.5, Cost(1.0, 0.3, 0.2)), (0.5, Cost(3.0, 0.4, 0.4))], Cost(4.0, 0.1))
     found = curve.at(0.5)
-    assert (found.ms, found.error, found.staged) == pytest.approx((2.0, 0.25, 0.3))
+    assert found == pytest.approx((2.0, 0.25, 0.3))
 
 
 def test_below_the_sparsest_point_a_curve_goes_straight_on_and_its_error_grows() -> None:
     steady = DensityCurve([(0.25, Cost(1.0, 0.1)), (0.5, Cost(1.2, 0.1))], Cost(4.0, 0.1))
-    found = steady.at(0.125)
-    assert found.ms == pytest.approx(0.9)
-    assert found.error == pytest.approx(np.hypot(0.1, 0.05))
-    assert 0.0 <= CURVE.at(0.0).ms <= CURVE.at(0.1).ms <= CURVE.at(0.2).ms <= CURVE.at(0.25).ms
+    ms, error, _ = steady.at(0.125)
+    assert ms == pytest.approx(0.9)
+    assert error == pytest.approx(np.hypot(0.1, 0.05))
+    assert 0.0 <= CURVE.at(0.0)[0] <= CURVE.at(0.1)[0] <= CURVE.at(0.2)[0] <= CURVE.at(0.25)[0]
 
 
 def test_a_curve_does_not_fall_below_what_a_layer_takes_at_least() -> None:
     steep = DensityCurve([(0.25, Cost(1.0, 0.1)), (0.5, Cost(3.0, 0.1))], Cost(4.0, 0.1), least=0.4)
-    assert steep.at(0.0).ms == pytest.approx(0.4)
+    assert steep.at(0.0)[0] == pytest.approx(0.4)
 
 
 def test_a_curve_never_falls() -> None:
     points = [(0.1, 1.0), (0.2, 1.4), (0.4, 1.2), (0.8, 3.0)]
     noisy = DensityCurve([(share, Cost(ms, 0.0)) for share, ms in points], Cost(2.5, 0.0))
-    values = [noisy.at(share).ms for share in np.linspace(0.01, 1.0, 50)]
+    values = [noisy.at(share)[0] for share in np.linspace(0.01, 1.0, 50)]
     assert np.all(np.diff(values) >= -1e-12)
 
 
 def test_a_curve_without_points_is_the_dense_cost() -> None:
-    assert DensityCurve([], Cost(2.0, 0.1)).at(1.0) == Cost(2.0, 0.1)
+    assert DensityCurve([], Cost(2.0, 0.1)).at(1.0) == (2.0, 0.1, 0.0)
 
 
 def test_isotonic_averages_what_is_out_of_order() -> None:

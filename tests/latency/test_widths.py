@@ -24,7 +24,10 @@ class Effect:
 def shares(
     network: Network, effects: dict[int, Effect], alike: frozenset[int] = frozenset()
 ) -> list[tuple[float, float, float, float]]:
-    return ExpectedWidths(network).shares([effects.get(layer, Effect()) for layer in range(5)], alike)
+    """Per layer: inputs that are not zero, outputs that somebody reads, outputs and inputs that have a place."""
+    widths = ExpectedWidths(network)
+    zero, unneeded, held = widths.shares([effects.get(layer, Effect()) for layer in range(5)], alike)
+    return [(1 - zero[source], 1 - unneeded[v], held[v], held[source]) for v, source in enumerate(widths.sources)]
 
 
 def test_without_effects_all_channels_are_live(network: Network) -> None:
