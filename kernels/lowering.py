@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from ..pruning.errors import PrunemapError
-from ..pruning.liveness import Live, live_channels, live_values
+from ..pruning.liveness import Live, Liveness
 from ..pruning.network import LayerSpec, Network, Node
 from .operations import CLAMPS, NO_CLAMP, Convolution, Floats, Lowered, Operation, Pooling, Value
 
@@ -42,13 +42,14 @@ class _Lowering:
     def __init__(self, network: Network, state: AbstractMapping[str, torch.Tensor]) -> None:
         self._network = network
         self._state = state
-        self._live: dict[str, Live] = live_channels(network, state)
+        liveness = Liveness(network, state)
+        self._live: dict[str, Live] = liveness.channels()
         self._layers = {layer.name: layer for layer in network.layers}
         self._unflattened = _unflattened(network)
         readers = [node for node in network.nodes if node.op != "flatten"]
         seen = [*(name for node in readers for name in node.inputs), network.nodes[-1].name]
         self._uses = Counter(self._unflattened[name] for name in seen)
-        self._values = _compact_values(network, live_values(network, state))
+        self._values = _compact_values(network, liveness.values())
         self._operations: dict[str, Operation] = {}
         self._alias: dict[str, str] = {}  # node -> the operation (or input) whose value it is after fusing
         self._order: dict[str, int] = {}

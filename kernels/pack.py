@@ -207,6 +207,5 @@ def _pack_size(matrix: Matrix, runs: Runs, which: Ints, size: int, offsets: Ints
     if shared:
         listed = offsets[groups[0], np.flatnonzero(union[0])]
         return _Part(np.zeros_like(ends), stores, counts, listed.astype(np.int32), values.reshape(-1))
-    run, position = np.nonzero(union)
-    listed = offsets[groups[run], position]
-    return _Part(ends - counts, stores, counts, listed.astype(np.int32), values.reshape(-1))
+    listed = offsets.astype(np.int32)[groups][union]
+    return _Part(ends - counts, stores, counts, listed, values.reshape(-1))

@@ -3,7 +3,7 @@
 from .capture import capture, trace
 from .choices import canonical_choice, canonical_mapping, misfit
 from .errors import PrunemapError, unknown_name
-from .liveness import LayerCount, Live, live_channels, live_counts, live_values
+from .liveness import LayerCount, Live, Liveness, live_channels, live_counts
 from .mapping import DENSE, Choice, Mapping
 from .masks import Masks, apply_mapping, apply_masks, make_masks
 from .network import ChannelGroup, LayerSpec, Network, Node
@@ -20,6 +20,7 @@ __all__ = [
     "LayerCount",
     "LayerSpec",
     "Live",
+    "Liveness",
     "Mapping",
     "Masks",
     "Network",
@@ -36,7 +37,6 @@ __all__ = [
     "kept_weights",
     "live_channels",
     "live_counts",
-    "live_values",
     "make_masks",
     "mask_from_units",
     "misfit",

@@ -1,4 +1,4 @@
-"""From a module to a Network: traced by torch.fx, with the shapes of one run on an example input."""
+"""From a module to a Network: traced by torch.fx, with the shapes that an example input leads to."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from .tracing import Trace, trace_module
 def capture(model: nn.Module, example_input: torch.Tensor) -> Network:
     """Read the structure of ``model``.
 
-    The model is left as it is: parameters, buffers, training flags and global random states. It runs once, in
-    evaluation mode, on the first image of ``example_input``.
+    The model is left as it is: parameters, buffers, training flags and global random states. Sizes are those that its
+    values have, in evaluation mode, for the first image of ``example_input``.
 
     Args:
         model: Any module that torch.fx can trace, made of the supported modules, functions and additions.

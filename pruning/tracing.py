@@ -1,8 +1,8 @@
-"""One trace and one run of a module by torch.fx, which leave it as it is."""
+"""One trace of a module by torch.fx and the shapes that its values have, which leave it as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ class Trace:
 
 
 def trace_module(model: nn.Module, example: torch.Tensor | None) -> Trace:
-    """Trace ``model`` in evaluation mode, and run it once on ``example`` if there is one.
+    """Trace ``model`` in evaluation mode, and find the shapes that all values have for ``example`` if there is one.
 
     Parameters, buffers, training flags and global random states stay as they are.
 
@@ -72,12 +72,20 @@ def _first_line(error: Exception) -> str:
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the graph and keeps the shapes of tensors and all other results."""
+    """Runs the graph and keeps the shapes of tensors and all other results.
+
+    Only shapes matter, so modules whose result's shape is known from their input's are not computed.
+    """
 
     def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(fx.GraphModule(model, graph))
+        super().__init__(model, graph=graph)
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.sizes: dict[str, Any] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        shape = _result_shape(module, *args) if len(args) == 1 and not kwargs else None
+        return module(*args, **kwargs) if shape is None else args[0].new_empty(shape)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -86,3 +94,41 @@ class _Recorder(fx.Interpreter):
         else:
             self.sizes[n.name] = result
         return result
+
+
+def _result_shape(module: nn.Module, value: Any) -> tuple[int, ...] | None:
+    """Shape of what ``module`` makes of ``value``; None where it has to be run, be it to learn what it objects to."""
+    rule = _SHAPES.get(type(module))
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if rule is None or hooked or not isinstance(value, torch.Tensor):
+        return None
+    if any(parameter.dtype != value.dtype for parameter in module.parameters()):
+        return None
+    return rule(module, tuple(value.shape))
+
+
+def _conv_shape(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    if len(shape) != 4 or shape[1] != module.in_channels or isinstance(module.padding, str):
+        return None
+    settings = zip(shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+    height, width = [(n + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for n, k, stride, pad, dilation in settings]
+    zeros = module.padding_mode == "zeros" and min(height, width) > 0
+    return (shape[0], module.out_channels, height, width) if zeros else None
+
+
+def _linear_shape(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    return (*shape[:-1], module.out_features) if shape and shape[-1] == module.in_features else None
+
+
+def _batchnorm_shape(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    return shape if len(shape) == 4 and shape[1] == module.num_features else None
+
+
+_SHAPES: dict[type[nn.Module], Callable[[nn.Module, tuple[int, ...]], tuple[int, ...] | None]] = {
+    nn.Conv2d: _conv_shape,
+    nn.Linear: _linear_shape,
+    nn.BatchNorm2d: _batchnorm_shape,
+    nn.ReLU: lambda module, shape: shape,
+    nn.ReLU6: lambda module, shape: shape,
+}
+"""Shapes of results of the modules that most time would be spent in; None where the module objects."""

@@ -89,6 +89,7 @@ def test_functions(function: Any, expected: list[str]) -> None:
         nn.SiLU(), nn.MaxPool2d(2), nn.MaxPool2d((3, 2), 2, (1, 0)),
         nn.AvgPool2d(2, padding=1, count_include_pad=False), nn.AdaptiveAvgPool2d(1), nn.AdaptiveAvgPool2d((1, 1)),
         nn.Flatten(), nn.Dropout(), nn.Dropout2d(), nn.Identity(),
+        nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 1), dilation=(1, 3), groups=2), nn.Conv2d(4, 8, 6),
         nn.Conv2d(4, 8, 3, padding="same"), nn.Conv2d(4, 8, 3, padding="valid"), nn.Conv2d(4, 8, (1, 5)),
     ],
     ids=str,
@@ -261,6 +262,11 @@ UNSUPPORTED: list[tuple[nn.Module, str]] = [
     (nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(2, ceil_mode=True)), "only plain average pooling"),
     (nn.Sequential(nn.ReLU()), "no convolution or linear layer"),
     (nn.Sequential(nn.Conv2d(5, 4, 1)), r"running Sequential on an input of shape \(1, 3, 8, 8\)"),
+    (nn.Sequential(nn.Conv2d(3, 4, 9)), "running Sequential .*: .*greater than actual input size"),
+    (nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(5)), "running Sequential .*: running_mean should contain 4"),
+    (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Conv2d(4, 4, 1)), "running Sequential .*: Expected .* 4D"),
+    (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(8, 2)), "running Sequential .*: mat1 and mat2"),
+    (nn.Sequential(nn.Conv2d(3, 4, 1).double()), "running Sequential .*: Input type"),
 ]
 
 
@@ -269,6 +275,12 @@ def test_what_is_not_supported_is_named(model: nn.Module, message: str) -> None:
     with pytest.raises(PrunemapError, match=message) as error:
         captured(model)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_module_is_made_to_do_besides_is_not_left_out() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3))
+    model[0].register_forward_hook(lambda module, arguments, result: result[..., ::2])
+    assert captured(model).nodes[-1].shape == (4, 6, 2)
 
 
 def test_uneven_padding_is_refused() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from prunemap.pruning import (
     SCHEMES,
     Choice,
+    Liveness,
     Mapping,
     Network,
     PrunemapError,
@@ -21,7 +22,6 @@ from prunemap.pruning import (
     capture,
     live_channels,
     live_counts,
-    live_values,
     make_masks,
     misfit,
 )
@@ -163,7 +163,8 @@ def test_what_is_dead_does_not_matter(data: st.DataObject) -> None:
     network = captured(model)
     pruned = apply_mapping(model, data.draw(mappings(network)), network).double()
     images = torch.randn(2, 2, 4, 4, dtype=torch.float64)
-    live, values = live_channels(network, pruned.state_dict()), live_values(network, pruned.state_dict())
+    liveness = Liveness(network, pruned.state_dict())
+    live, values = liveness.channels(), liveness.values()
     expected = pruned(images)
 
     silenced = copy.deepcopy(pruned)
@@ -267,7 +268,7 @@ def test_state_may_be_tensors_or_arrays(kind: str) -> None:
     model, network = chain()
     state = {k: v if kind == "torch" else v.numpy() for k, v in model.state_dict().items()}
     assert all(live.inputs.all() and live.outputs.all() for live in live_channels(network, state).values())
-    assert all(isinstance(flags, np.ndarray) and flags.all() for flags in live_values(network, state).values())
+    assert all(isinstance(flags, np.ndarray) and flags.all() for flags in Liveness(network, state).values().values())
 
 
 def test_state_that_does_not_fit() -> None:
