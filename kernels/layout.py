@@ -107,7 +107,7 @@ class Staging:
         return replace(self.geometry, shape=(channels * len(self.phases), height, width))
 
     def offset(self, y: int, x: int, stride: tuple[int, int]) -> int | None:
-        """Floats from a channel's first plane to what is read at input row ``y`` and column ``x`` for output (0, 0)."""
+        """Floats from a channel's first plane to what output (0, 0) reads at row ``y``, column ``x``."""
         phase = (y % stride[0], x if self.shifted else x % stride[1])
         if phase not in self.phases:
             return None
@@ -229,7 +229,7 @@ class _Planner:
             self._start(reading.staged, (channels, height, width))
 
     def _tight(self) -> set[str]:
-        """Roots of those that do without margins between rows: where copying inputs costs less than computing margins."""
+        """Roots of those that do without margins between rows, copying inputs being cheaper."""
         narrow: dict[str, int] = {}
         for name, geometry in self._nodes.items():
             narrow[self._root(name)] = max(narrow.get(self._root(name), 0), geometry.shape[2])
@@ -286,9 +286,7 @@ class _Planner:
         self._nodes[name] = Geometry(shape, shape[2], 0, 0)
         self._parent[name] = name
 
-    def _margins(
-        self, name: str, rows: Taps, columns: Taps, outputs: tuple[int, int], stride: tuple[int, int]
-    ) -> None:
+    def _margins(self, name: str, rows: Taps, columns: Taps, outputs: tuple[int, int], stride: tuple[int, int]) -> None:
         """Make room around a value for everything that is read beyond its edges."""
         geometry = self._nodes[name]
         above, below = _beyond(rows, geometry.shape[1], outputs[0], stride[0])
