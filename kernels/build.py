@@ -10,8 +10,9 @@ from ..pruning.errors import PrunemapError
 from . import _engine
 from .arena import Placement, place
 from .candidates import Candidate, Task
-from .layout import Layout, Staging, plan_layout
+from .layout import Layout, Staging
 from .operations import Lowered, Operation
+from .pitches import plan_layout
 from .place import Place, add_convolution, add_staging
 
 

@@ -1,4 +1,4 @@
-"""Where values lie: planes that share their margins, pitches that connected layers have in common, one arena.
+"""Planes: how the pixels of a value, and of its rearranged copies, lie in memory.
 
 A value is stored channel by channel, rows one after the other with ``pitch`` floats from one to the next. The zeros
 between two rows are the right padding of one and the left padding of the next; the ``halo`` zero rows between two
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from . import _engine
-from .operations import Convolution, Lowered, Operation
+from .operations import Convolution
 
 Phase = tuple[int, int]
 Taps = list[tuple[int, int]]
 """(kernel index, input index at output 0) along one axis."""
 LINE = 16  # floats of a cache line
 WIDEST = 64  # most output channels of one tile; vectors are padded to it
-COPY = 2.5  # multiply-adds that cost as much as copying a vector
 
 
 def align(count: int, unit: int = LINE) -> int:
@@ -89,8 +86,8 @@ class Staging:
         name: Of the memory it lies in: that of the input and the stride.
         geometry: Of the planes of one phase.
         phases: (row, column) of each phase, sorted. Rows are below the stride.
-        shifted: Whether there is a phase for every column of the kernel, which may begin left of the input: then nothing
-            beyond the edges of a row is ever read. Otherwise columns are below the stride.
+        shifted: Whether there is a phase for every column of the kernel, which may begin left of the input: nothing
+            beyond the edges of a row is read then. Otherwise columns are below the stride.
         required: Whether the input itself lacks the margins that a convolution would read.
     """
 
@@ -107,7 +104,7 @@ class Staging:
         return replace(self.geometry, shape=(channels * len(self.phases), height, width))
 
     def offset(self, y: int, x: int, stride: tuple[int, int]) -> int | None:
-        """Floats from a channel's first plane to what output (0, 0) reads at row ``y``, column ``x``."""
+        """Floats from a channel's first plane to what is read at row ``y`` and column ``x``; None: nothing."""
         phase = (y % stride[0], x if self.shifted else x % stride[1])
         if phase not in self.phases:
             return None
@@ -134,184 +131,3 @@ def taps(c: Convolution, axis: int, size: int, outputs: int) -> Taps:
         if any(0 <= at + o * c.stride[axis] < size for o in range(outputs)):
             found.append((index, at))
     return found
-
-
-def plan_layout(lowered: Lowered) -> Layout:
-    """Choose the geometry of all values.
-
-    A convolution without stride walks input and output in step, so they need one pitch; so do the terms of an addition.
-    Values that so depend on one another get margins between their rows, or none, and then the inputs of convolutions
-    that reach beyond the edges are copied, once per column of the kernel: whichever costs less.
-    """
-    return _Planner(lowered).plan()
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """A convolution's input: its name, that of its staging if it has a stride, and the taps along rows and columns."""
-
-    operation: str
-    source: str
-    staged: str
-    outputs: tuple[int, int]
-    stride: tuple[int, int]
-    taps: tuple[Taps, Taps]
-    kept: int
-
-    @property
-    def strided(self) -> bool:
-        return self.stride != (1, 1)
-
-    @property
-    def walked(self) -> str:
-        """What is walked in step with the output."""
-        return self.staged if self.strided else self.source
-
-    def steps(self) -> tuple[Taps, Taps]:
-        """The taps within the planes of one phase."""
-        rows, columns = ([(i, at // step) for i, at in t] for t, step in zip(self.taps, self.stride, strict=True))
-        return rows, columns
-
-    def phases(self, shifted: bool) -> tuple[Phase, ...]:
-        """The phases that are read; one if none is."""
-        columns = {x if shifted else x % self.stride[1] for _, x in self.taps[1]}
-        found = {(y % self.stride[0], x) for _, y in self.taps[0] for x in columns}
-        return tuple(sorted(found)) or ((0, 0),)
-
-
-class _Planner:
-    def __init__(self, lowered: Lowered) -> None:
-        self._lowered = lowered
-        self._nodes: dict[str, Geometry] = {}  # values, and staged values under names of their own
-        self._parent: dict[str, str] = {}
-        self._staged: dict[str, Staging] = {}  # by convolution; the geometry is that of the node so far
-        for name, value in lowered.values.items():
-            self._start(name, value.shape)
-        self._readings = [self._reading(o, o.convolution) for o in lowered.operations if o.convolution is not None]
-
-    def plan(self) -> Layout:
-        self._connect()
-        tight = self._tight()
-        for reading in self._readings:
-            self._make_room(reading, tight)
-        pitches: dict[str, int] = {}
-        for name, geometry in self._nodes.items():
-            root = self._root(name)
-            pitches[root] = max(pitches.get(root, 0), geometry.pitch)
-        done = {name: replace(g, pitch=pitches[self._root(name)]) for name, g in self._nodes.items()}
-        staged = {name: replace(s, geometry=done[s.name]) for name, s in self._staged.items()}
-        return Layout({name: done[name] for name in self._lowered.values}, staged)
-
-    def _reading(self, operation: Operation, c: Convolution) -> _Reading:
-        source, outputs = self._lowered.values[operation.inputs[0]], self._lowered.values[operation.name].shape[1:]
-        staged = f"{operation.inputs[0]}/{c.stride[0]}x{c.stride[1]}"
-        both = taps(c, 0, source.shape[1], outputs[0]), taps(c, 1, source.shape[2], outputs[1])
-        kept = int(np.count_nonzero(c.weight))
-        return _Reading(operation.name, operation.inputs[0], staged, outputs, c.stride, both, kept)
-
-    def _connect(self) -> None:
-        """Unite what is walked in step."""
-        for reading in self._readings:
-            if reading.outputs == (1, 1):
-                continue
-            if reading.strided:
-                self._start_staged(reading)
-            self._unite(reading.walked, reading.operation)
-        for operation in self._lowered.operations:
-            if operation.kind == "add" or operation.residual is not None:
-                for name in operation.reads if operation.kind == "add" else (str(operation.residual),):
-                    self._unite(name, operation.name)
-
-    def _start_staged(self, reading: _Reading) -> None:
-        if reading.staged not in self._nodes:
-            channels, *size = self._lowered.values[reading.source].shape
-            height, width = (-(-s // step) for s, step in zip(size, reading.stride, strict=True))
-            self._start(reading.staged, (channels, height, width))
-
-    def _tight(self) -> set[str]:
-        """Roots of those that do without margins between rows, copying inputs being cheaper."""
-        narrow: dict[str, int] = {}
-        for name, geometry in self._nodes.items():
-            narrow[self._root(name)] = max(narrow.get(self._root(name), 0), geometry.shape[2])
-        walked = [r for r in self._readings if r.outputs != (1, 1)]
-        wide = dict(narrow)
-        for r in walked:
-            root = self._root(r.operation)
-            wide[root] = max(wide[root], self._nodes[r.walked].shape[2] + max(self._beyond(r)))
-            root, width = self._root(r.source), self._nodes[r.source].shape[2]
-            wide[root] = max(wide[root], width + max(self._aside(r)))
-        gains = dict.fromkeys(narrow, 0.0)
-        for r in walked:
-            root = self._root(r.operation)
-            vectors = flat_vectors(r.outputs, narrow[root])
-            gains[root] += r.kept * (flat_vectors(r.outputs, wide[root]) - vectors)
-            if any(self._beyond(r)):
-                copies = len(r.phases(True)) - (len(r.phases(False)) if r.strided else 0)
-                gains[root] -= COPY * copies * self._nodes[r.source].shape[0] * vectors
-        return {root for root, gain in gains.items() if gain > 0}
-
-    def _beyond(self, reading: _Reading) -> tuple[int, int]:
-        """Columns read left and right of what is walked."""
-        return _beyond(reading.steps()[1], self._nodes[reading.walked].shape[2], reading.outputs[1], 1)
-
-    def _aside(self, reading: _Reading) -> tuple[int, int]:
-        """Columns read left and right of the input itself."""
-        width = self._nodes[reading.source].shape[2]
-        return _beyond(reading.taps[1], width, reading.outputs[1], reading.stride[1])
-
-    def _make_room(self, reading: _Reading, tight: set[str]) -> None:
-        """Margins around what is read beyond its edges, or copies."""
-        size = reading.outputs
-        required = any(self._aside(reading)) and self._root(reading.source) in tight
-        if not required:
-            self._margins(reading.source, *reading.taps, size, reading.stride)
-        if size == (1, 1) or not (reading.strided or required):
-            return
-        self._start_staged(reading)
-        self._unite(reading.staged, reading.operation)
-        shifted = self._root(reading.operation) in tight and any(self._beyond(reading))
-        rows, columns = reading.steps()
-        if shifted:  # what a phase holds of a row is what all outputs of one read, be it beyond the edge
-            channels, height, width = self._nodes[reading.staged].shape
-            self._widen(reading.staged, (channels, height, max(width, size[1])))
-        self._margins(reading.staged, rows, [] if shifted else columns, size, (1, 1))
-        geometry = self._nodes[reading.staged]
-        self._staged[reading.operation] = Staging(reading.staged, geometry, reading.phases(shifted), shifted, required)
-
-    def _widen(self, name: str, shape: tuple[int, int, int]) -> None:
-        geometry = self._nodes[name]
-        self._nodes[name] = replace(geometry, shape=shape, pitch=max(geometry.pitch, shape[2]))
-
-    def _start(self, name: str, shape: tuple[int, int, int]) -> None:
-        self._nodes[name] = Geometry(shape, shape[2], 0, 0)
-        self._parent[name] = name
-
-    def _margins(self, name: str, rows: Taps, columns: Taps, outputs: tuple[int, int], stride: tuple[int, int]) -> None:
-        """Make room around a value for everything that is read beyond its edges."""
-        geometry = self._nodes[name]
-        above, below = _beyond(rows, geometry.shape[1], outputs[0], stride[0])
-        left, right = _beyond(columns, geometry.shape[2], outputs[1], stride[1]) if columns else (0, 0)
-        pitch = max(geometry.pitch, geometry.shape[2] + max(left, right))
-        halo, left = max(geometry.halo, above, below), max(geometry.left, left)
-        self._nodes[name] = replace(geometry, pitch=pitch, halo=halo, left=left)
-
-    def _unite(self, a: str, b: str) -> None:
-        self._parent[self._root(a)] = self._root(b)
-
-    def _root(self, name: str) -> str:
-        while self._parent[name] != name:
-            name = self._parent[name]
-        return name
-
-
-def flat_vectors(size: tuple[int, int], pitch: int) -> float:
-    """Vectors that cover a plane of (height, width) walked flat; a few pixels beyond the last whole one cost a part."""
-    whole, rest = divmod((size[0] - 1) * pitch + size[1], LINE)
-    return whole + (rest / LINE if rest <= LINE // 2 else 1.0)
-
-
-def _beyond(taps: Taps, size: int, outputs: int, stride: int) -> tuple[int, int]:
-    """How far the taps reach before the first and after the last input."""
-    first = min((at for _, at in taps), default=0)
-    last = max((at for _, at in taps), default=0) + (outputs - 1) * stride
-    return max(0, -first), max(0, last - size + 1)

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from .alone import Alone
-from .candidates import Candidate, Task, enumerate_candidates, estimate
+from .candidates import Candidate, Task, enumerate_candidates
+from .estimate import estimate
 from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
 

@@ -84,7 +84,7 @@ def all_candidates(task: Task, isa: str) -> list[Candidate]:
 def test_every_candidate_is_exact(
     case: Case, copy: float, isa: str, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunemap.kernels.layout.COPY", copy)
+    monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
     model, images = build_case(case, integers=True)
     with torch.no_grad():
         expected = model.double()(images.double()).float()
@@ -140,7 +140,7 @@ def test_nan_under_pruned_weights_stays_out(
     isa: str, copy: float, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What only pruned weights touch is never read, and what lies beside a plane never gets into it."""
-    monkeypatch.setattr("prunemap.kernels.layout.COPY", copy)
+    monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
     conv = nn.Conv2d(6, 8, 3, padding=1)
     model = nn.Sequential(conv)
     with torch.no_grad():

@@ -222,7 +222,7 @@ def test_any_small_convolution_is_exact(
         images = torch.randint(-9, 10, (2, groups * inputs, *size), generator=generator).float()
         expected = conv(images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prunemap.kernels.layout.COPY", copy)  # rows with margins, or without
+        patch.setattr("prunemap.kernels.pitches.COPY", copy)  # rows with margins, or without
         compiled = compile_network(nn.Sequential(conv), images, isa=isa, tune=False)
     assert torch.equal(compiled(images), expected)
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from prunemap.envs.networks import build_network
 from prunemap.kernels.arena import place
-from prunemap.kernels.layout import Geometry, plan_layout
+from prunemap.kernels.layout import Geometry
 from prunemap.kernels.lowering import lower
+from prunemap.kernels.pitches import plan_layout
 from prunemap.pruning import capture
 
 PIECES = st.lists(

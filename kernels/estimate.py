@@ -1,0 +1,77 @@
+"""Roughly what a candidate costs: enough to tell which ones are worth timing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as AbstractMapping
+
+import numpy as np
+
+from .candidates import FIRST_LEVEL, Candidate, Task, flat_size
+from .rates import Rates
+
+LATENCY = 4.0  # cycles of a multiply-add
+FETCH = 2.0  # cycles for a line from the second-level cache
+MISPREDICTED = 10.0  # cycles lost at the end of a loop
+
+
+def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
+    """Roughly how many cycles a candidate takes.
+
+    Args:
+        task: The convolution.
+        candidate: How it is computed.
+        rates: What operations cost, by lanes.
+    """
+    rate = rates[candidate.lanes]
+    copying = _copying(task) if task.stages(candidate.family) else 0.0
+    if candidate.family == "pixels":
+        vectors = -(-(flat_size(task.target) - candidate.rest) // candidate.lanes)
+        tiles = -(-vectors // candidate.vectors)
+        return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
+    _, height, width = task.target.shape
+    tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
+    return tiles * _channel_tile(task, candidate, rate) + copying
+
+
+def _copying(task: Task) -> float:
+    """Cycles to rearrange the input: whole planes at once without a stride, else row by row."""
+    assert task.staging is not None
+    planes, height, width = task.staging.planes.shape
+    if task.convolution.stride == (1, 1):
+        return planes * (2.0 * flat_size(task.staging.geometry) / 16 + 5.0)
+    return planes * height * (12.0 + width / 8.0)
+
+
+def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: float) -> float:
+    """Cycles of all runs on one tile of pixels: of multiply-adds, loads or lines from the second-level cache."""
+    structure, lines = task.structure(candidate), vectors * candidate.lanes / 16
+    counts, sizes = structure.counts, structure.runs.sizes
+    products = structure.kept if candidate.jammed else counts * sizes
+    load = rate.aligned if task.convolution.weight.shape[2:] == (1, 1) else rate.misaligned
+    loads = counts * vectors * load + products / 2.0
+    panel = task.source.shape[0] * (lines * 64 + task.span)
+    fetched = np.minimum(counts, task.source.shape[0]) * (lines * FETCH if panel > FIRST_LEVEL else 0.0)
+    work = np.maximum(np.maximum(products * vectors * rate.registers, loads), np.maximum(fetched, counts * LATENCY))
+    loops = (1 << sizes) - 1 if candidate.jammed else 1
+    return float((work + 20.0 + MISPREDICTED * loops + 4.0 * sizes * vectors * rate.registers).sum())
+
+
+def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
+    """Cycles of all runs on the pixels beyond the last vector: of one broadcast per pixel, or of their list."""
+    if not candidate.rest:
+        return 0.0
+    counts = task.structure(candidate).counts
+    work = max(rate.aligned + candidate.rest * rate.broadcast, candidate.rest * candidate.size / 16, 1.5)
+    return float((counts * work + 20.0 + MISPREDICTED).sum())
+
+
+def _channel_tile(task: Task, candidate: Candidate, rate: Rates) -> float:
+    """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
+    counts = task.structure(candidate).counts
+    pixels, vectors = candidate.rows * candidate.columns, candidate.vectors
+    parts = 8 if pixels * vectors < 2 else 4 if pixels * vectors < 4 else 2
+    work = max(pixels * vectors * rate.registers, vectors * rate.aligned + pixels * rate.broadcast, LATENCY / parts)
+    if task.target.is_vector:  # the weights are used once
+        return float((counts * max(work, candidate.size / 16 * FETCH)).sum() + 20.0 * len(counts))
+    store = pixels * candidate.size * (0.4 if task.residual is None else 0.6)
+    return float((counts * work).sum() + len(counts) * (20.0 + MISPREDICTED + store))
