@@ -102,7 +102,7 @@ def bench(*words: str) -> list[Row]:
     """Rows of a `prunemap bench` command; what it tells meanwhile goes to a file.
 
     Raises:
-        RuntimeError: When it fails, with the last line that it told.
+        RuntimeError: When it fails, with the last line that it told, or takes too long.
     """
     name = "-".join(word.lstrip("-").replace(":", "").replace(",", "_") for word in words)
     command = [sys.executable, "-m", "prunemap.search_runs.cli", "bench", *words, "--format", "json"]
@@ -110,9 +110,12 @@ def bench(*words: str) -> list[Row]:
     log, start = SETTINGS.out / f"{name}.log", time.monotonic()
     print(f"... prunemap bench {' '.join(words)}", end="", file=sys.stderr, flush=True)
     with log.open("w", encoding="utf-8") as told:
-        done = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, stderr=told, text=True, timeout=LIMIT_SECONDS
-        )
+        try:
+            done = subprocess.run(
+                command, check=False, stdout=subprocess.PIPE, stderr=told, text=True, timeout=LIMIT_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"not done after {LIMIT_SECONDS:.0f} s") from None
     print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     if done.returncode:
         last = (log.read_text(encoding="utf-8").strip().splitlines() or ["no word"])[-1]
