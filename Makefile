@@ -67,6 +67,7 @@ check-sanitizers: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/prunemap bench roof
 	$(BIN)/python benchmarks/kernel_targets.py
+	$(BIN)/python benchmarks/latency_targets.py
 	$(BIN)/prunemap bench signal digits
 	$(BIN)/prunemap bench signal shapes
 

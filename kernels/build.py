@@ -32,6 +32,7 @@ class Step:
         weights_bytes: Bytes of the weights as stored.
         index_bytes: Bytes of the lists.
         macs: Multiply-adds by kept weights.
+        staged: Whether a convolution reads its input rearranged.
     """
 
     op: str
@@ -44,6 +45,7 @@ class Step:
     weights_bytes: int = 0
     index_bytes: int = 0
     macs: int = 0
+    staged: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
+            task.stages(candidate.family),
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

@@ -70,6 +70,7 @@ class Measurement:
         p90_ms: Upper bound of the 90th percentile of single runs with 99 % confidence (MLPerf early stopping).
         samples_ms: Every run as it was, in order, ``batch`` of them per batch.
         batch: Runs per batch.
+        threads: Threads of the network.
         pace: How many times slower than at its quietest the machine was, median over batches.
         unstable: Whether no evaluation reached a relative MAD of 1 %.
         disturbed: Whether the machine was more than 3 % slower than at its quietest: something else computes on it.
@@ -81,6 +82,7 @@ class Measurement:
     p90_ms: float
     samples_ms: tuple[float, ...]
     batch: int
+    threads: int
     pace: float
     unstable: bool
     disturbed: bool
@@ -153,7 +155,7 @@ def measure_interleaved(
         where = [machine(subject.isa) for subject in subjects]
         batches = [batch_size(sampler, fewest=math.ceil(runs / ROUNDS)) for sampler in samplers]
         best = steadiest(samplers, batches, evaluations)
-    return [_summarise(taken, place) for taken, place in zip(best, where, strict=True)]
+    return [_summarise(*one) for one in zip(best, (subject.threads for subject in subjects), where, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ def _relative_mad(rounds: Samples) -> float:
     return float(mad / max(float(median), 1e-12))
 
 
-def _summarise(taken: Batches, where: Machine) -> Measurement:
+def _summarise(taken: Batches, threads: int, where: Machine) -> Measurement:
     milliseconds = taken.samples * 1e3
     median, mad = median_and_mad(1e3 * taken.rounds())
     pace = float(np.median(taken.pace))
@@ -265,6 +267,7 @@ def _summarise(taken: Batches, where: Machine) -> Measurement:
         p90_ms=early_stopping_percentile(milliseconds.ravel()),
         samples_ms=tuple(milliseconds.ravel().tolist()),
         batch=milliseconds.shape[1],
+        threads=threads,
         pace=pace,
         unstable=bool(mad > STABLE * median),
         disturbed=pace > QUIET,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..kernels.plans import cpu_model
 from .cache import cache_folder, write_atomically
 
 _SIZE = 96
@@ -26,13 +27,14 @@ _QUIET = 5.0
 class Pace:
     """Tells how many times longer the fixed arithmetic takes now than on this machine when it is quiet.
 
-    What quiet means is the fastest that any process saw so far; it is kept in the cache folder.
+    What quiet means is the fastest that any process saw so far on such a CPU; it is kept in the cache folder.
     """
 
     def __init__(self) -> None:
         self._matrix = np.random.default_rng(0).standard_normal((_SIZE, _SIZE), dtype=np.float32)
         self._result = np.empty_like(self._matrix)
         self._path = cache_folder() / "pace.json"
+        self._key = f"{cpu_model()} | numpy {np.__version__}"
         kept, seen = self._kept(), [self._read() for _ in range(_FIRST)]
         self._quiet = min(kept, float(np.percentile(seen, _QUIET)))
         if self._quiet < kept:
@@ -53,14 +55,20 @@ class Pace:
         return fastest
 
     def _kept(self) -> float:
+        return self._all_kept().get(self._key, math.inf)
+
+    def _all_kept(self) -> dict[str, float]:
+        """What is in the file: machines may share a cache folder."""
         try:
-            seconds = float(json.loads(self._path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return math.inf
-        return seconds if seconds > 0.0 else math.inf
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return {key: seconds for key, seconds in found.items() if seconds > 0.0}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
     def _keep(self, seconds: float) -> None:
+        kept = self._all_kept() | {self._key: seconds}
+
         def write(temporary: Path) -> None:
-            temporary.write_text(json.dumps(seconds), encoding="utf-8")
+            temporary.write_text(json.dumps(kept), encoding="utf-8")
 
         write_atomically(self._path, write)

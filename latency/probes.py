@@ -18,6 +18,8 @@ CONTEXTS = 1
 """How often a profile measures each choice of layers that cost alike before it looks where more is needed."""
 WIDTHS = 3
 """Most widths below full at which channel removal is measured."""
+COLOURS = 3
+"""Kinds of channel groups that are narrowed apart from one another."""
 BEYOND = 4.0
 """How many times the highest rate is also measured: where neighbours remove channels too, so little may be left."""
 
@@ -128,9 +130,11 @@ def _shuffled(
 def width_probes(network: Network, rates: Sequence[float], most: int = WIDTHS) -> list[Mapping]:
     """Mappings under which layers run with fewer live input and output channels (CompactNet, section 3.1).
 
-    Channel groups get one of two colours so that a layer's inputs and outputs differ in colour where the network
-    allows it; each colour is narrowed by each of up to ``most`` rates independently, which gives every layer a grid of
-    input and output widths. Widths in between are interpolated.
+    Channel groups get one of three colours so that a layer's inputs and outputs differ in colour where the network
+    allows it (two would do for a chain; a residual block that changes the width is a triangle). Any two colours are
+    narrowed by all pairs of up to ``most`` rates, the third by what is left over (a Latin square), which gives every
+    layer a grid of input and output widths at the price of two colours. Widths in between are interpolated. All colours
+    are narrowest together in the last mapping.
 
     Args:
         network: The network.
@@ -138,12 +142,12 @@ def width_probes(network: Network, rates: Sequence[float], most: int = WIDTHS) -
         most: Most widths below full.
     """
     widths = [DENSE.rate, *_spread(rates, most)]
-    colours = _two_colours(network)
+    colours, count = _colours(network), len(widths)
+    square = [(first, second, (first + second) % count) for first in range(count) for second in range(count)]
     found = []
-    for first in widths:
-        for second in widths:
-            chosen = {name: Choice("filter", (first, second)[colour]) for name, colour in colours.items()}
-            found.append(Mapping({name: canonical_choice(network.layer(name), c) for name, c in chosen.items()}))
+    for places in (*square, (count - 1,) * COLOURS):
+        chosen = {name: Choice("filter", widths[places[colour]]) for name, colour in colours.items()}
+        found.append(Mapping({name: canonical_choice(network.layer(name), c) for name, c in chosen.items()}))
     return [mapping for mapping in dict.fromkeys(found) if len(mapping)]
 
 
@@ -155,7 +159,7 @@ def _spread(rates: Sequence[float], most: int) -> list[float]:
     return sorted({min(rates, key=lambda rate: abs(math.log(rate / target))) for target in wanted})
 
 
-def _two_colours(network: Network) -> dict[str, int]:
+def _colours(network: Network) -> dict[str, int]:
     """Producer of a removable channel group -> the group's colour, which differs from neighbours' where possible."""
     beside: list[set[int]] = [set() for _ in network.groups]
     for layer in network.layers:
@@ -165,7 +169,7 @@ def _two_colours(network: Network) -> dict[str, int]:
     colours: dict[int, int] = {}
     for index, neighbours in enumerate(beside):
         taken = [colours[other] for other in neighbours & colours.keys()]
-        colours[index] = int(taken.count(0) > taken.count(1))
+        colours[index] = min(range(COLOURS), key=taken.count)
     return {
         name: colours[index]
         for index, group in enumerate(network.groups)

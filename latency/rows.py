@@ -33,7 +33,7 @@ class Row:
         ms: Median over rounds of the time that the layer's steps took inside whole-network runs.
         staging_ms: The part of ``ms`` that went into rearranging its input; none where another layer had done so.
         staged: Whether it read a rearranged input.
-        planes: Planes that it rearranged: channels times phases of the stride; 0 where it did not.
+        planes: Planes that it rearranged: channels times phases; 0 where it did not.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.

@@ -277,7 +277,7 @@ class _Surveyor:
                 **vars(timing),
                 stored=steps[name].shape[0],
                 staging_ms=min(timing.ms, subject.staging[name]),
-                staged=layer.stride != (1, 1) and (steps[name].candidate or "").startswith("pixels"),
+                staged=steps[name].staged,
                 planes=planes.get(name, 0),
                 unstable=unstable(name),
             )

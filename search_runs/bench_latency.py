@@ -110,8 +110,6 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
         rows += schemes
         show(rows, (), args.format)
         return
-    unstable = sum(trial.measurement.unstable for trial in trials)
-    disturbed = sum(trial.measurement.disturbed for trial in trials)
     dense = np.array([trial.dense_ms for trial in trials])
     show(
         rows,
@@ -121,9 +119,13 @@ def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
     show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
     remark(
         f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the "
-        f"mappings; {unstable} of {len(trials)} measurements unstable, {disturbed} disturbed"
+        f"mappings; {rows[-1]['unstable']} of {len(trials)} measurements unstable, {rows[-1]['disturbed']} disturbed"
     )
 
 
 def _row(half: str, trials: Sequence[Trial], dense_ms: float) -> Row:
-    return {"half": half, "mappings": len(trials)} | asdict(agreement(trials, dense_ms))
+    flags = {
+        "unstable": sum(trial.measurement.unstable for trial in trials),
+        "disturbed": sum(trial.measurement.disturbed for trial in trials),
+    }
+    return {"half": half, "mappings": len(trials)} | asdict(agreement(trials, dense_ms)) | flags

@@ -112,6 +112,7 @@ def network(args: Namespace) -> int:
             "mad_ms": row.measurement.mad_ms,
             "p90_ms": row.measurement.p90_ms,
             "unstable": row.measurement.unstable,
+            "disturbed": row.measurement.disturbed,
             "of_dense": row.ratio,
             "of_peer": row.peer_ratio,
             "error": row.error,

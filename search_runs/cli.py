@@ -185,6 +185,7 @@ def _bench(commands: argparse._SubParsersAction[_Parser]) -> None:
     _engine(roof)
     _format(roof)
     _bench_latency(benches)
+    _bench_grid(benches)
     signal = _command(benches, "signal", "bench_signal:signal", "does the fast accuracy tell good mappings from bad?")
     _config(signal)
     signal.add_argument("--mappings", type=int, default=60, metavar="N", help="random mappings (60)")
@@ -225,6 +226,16 @@ def _bench_latency(benches: argparse._SubParsersAction[_Parser]) -> None:
     parser.add_argument("--threads", type=_count, default=1, help="threads of the networks")
     parser.add_argument("--isa", default="auto", help="instruction set of the kernels")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw predicted against measured")
+    _format(parser)
+
+
+def _bench_grid(benches: argparse._SubParsersAction[_Parser]) -> None:
+    parser = _command(benches, "grid", "bench_grid:grid", "the model channels against every width of some layers")
+    parser.add_argument("--network", required=True, help="registered name, or package.module:function")
+    parser.add_argument("--options", type=_pairs, default={}, metavar="A=1,B=2", help="options of the network")
+    parser.add_argument("--shape", type=_shape, metavar="CxHxW", help="input, where the network has no default")
+    parser.add_argument("--layers", type=_names, required=True, metavar="A,B", help="layers to measure at every width")
+    _engine(parser)
     _format(parser)
 
 

@@ -54,8 +54,8 @@ class LayerCosts:
 
     Of ``stored`` outputs each costs something, and so does each weight that meets live channels on both sides. So under
     one scheme a layer's cost per stored output is a curve over the weights left per stored output, whoever removed the
-    others; without zeros it is a surface over weights per stored output and stored outputs. Rearranging the input for
-    a stride is kept apart: layers that read one value with equal strides share it, and the first one pays.
+    others; without zeros it is a surface over weights per stored output and stored outputs. Rearranging the input is
+    kept apart: layers that read one value with equal strides share it, and the first one pays.
 
     Args:
         layer: The layer.

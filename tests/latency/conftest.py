@@ -44,7 +44,7 @@ class FakeStep:
     op: str
     layer: str | None
     shape: tuple[int, int, int] = (0, 1, 1)
-    candidate: str | None = None
+    staged: bool = False
     weights_bytes: int = 0
 
 
@@ -69,7 +69,7 @@ class FakeCompiled:
 def fake_compile(noise: float = 0.0) -> Callable[..., FakeCompiled]:
     """A compiler whose networks take time for every weight that meets live channels.
 
-    Layers with a stride also rearrange their input, which takes time for every channel of it.
+    Layers with larger kernels also rearrange their input, which takes time for every channel of it.
     """
 
     def compile_network(model: nn.Module, example: torch.Tensor, threads: int, isa: str) -> FakeCompiled:
@@ -81,15 +81,14 @@ def fake_compile(noise: float = 0.0) -> Callable[..., FakeCompiled]:
         read = {op.layer: values.values[op.inputs[0]].shape[0] for op in values.operations}
         steps, seconds = [FakeStep("pool", None)], [POOL]
         for layer in network.layers:
-            candidate = None
-            if layer.stride != (1, 1):
+            staged = layer.kind == "conv" and layer.kernel != (1, 1)
+            if staged:
                 steps.append(FakeStep("stage", layer.name, (read[layer.name], 4, 4)))
                 seconds.append(STAGING * read[layer.name])
-                candidate = "pixels 8x3v16"
             weight = state[f"{layer.name}.weight"].reshape(layer.weight_shape)
             kept = weight[torch.from_numpy(live[layer.name].outputs)][:, torch.from_numpy(live[layer.name].inputs)]
             shape = (stored[layer.name], *layer.out_shape[1:])
-            steps.append(FakeStep("convolution", layer.name, shape, candidate, 4 * weight.numel()))
+            steps.append(FakeStep("convolution", layer.name, shape, staged, 4 * weight.numel()))
             pixels = layer.out_shape[1] * layer.out_shape[2]
             seconds.append(PER_WEIGHT * int(torch.count_nonzero(kept)) * pixels)
         return FakeCompiled(tuple(steps), np.array(seconds), noise, threads, isa)

@@ -120,12 +120,20 @@ def test_a_cache_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_the_pace_of_the_quietest_moment_is_kept(own_cache: Path) -> None:
+    path = own_cache / "pace.json"
     first = Pace()
-    kept = json.loads((own_cache / "pace.json").read_text())
+    ((key, kept),) = json.loads(path.read_text()).items()
     assert kept > 0
-    (own_cache / "pace.json").write_text(json.dumps(kept / 100))
+    path.write_text(json.dumps({key: kept / 100, "another CPU": kept / 1e6}))
     assert Pace()._quiet == pytest.approx(kept / 100)
-    for damaged in ("", "[]", "-1", "fast"):
-        (own_cache / "pace.json").write_text(damaged)
+    for damaged in ("", "[]", "-1", "fast", json.dumps({key: "fast"}), json.dumps({key: -1})):
+        path.write_text(damaged)
         assert Pace()._quiet > 0
     assert first._read() > 0
+
+
+def test_machines_that_share_a_cache_folder_have_a_pace_each(own_cache: Path) -> None:
+    own_cache.mkdir(exist_ok=True)
+    (own_cache / "pace.json").write_text(json.dumps({"another CPU": 1e-12}))
+    assert Pace()._quiet > 1e-9
+    assert json.loads((own_cache / "pace.json").read_text())["another CPU"] == 1e-12

@@ -128,6 +128,7 @@ def test_a_machine_that_stays_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(Pace, "__call__", lambda self: 1.25)
     found = measure(Told(constant(2e-3)))
     assert found.disturbed
+    assert found.threads == Told.threads
     assert found.pace == pytest.approx(1.25)
     assert found.median_ms == pytest.approx(2.0)
     assert found.samples_ms[0] == pytest.approx(2.0)

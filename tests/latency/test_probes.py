@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 
 import pytest
+import torch
 
+from prunemap.envs import build_network
 from prunemap.latency.probes import catalogue, choices_of, narrows, probes, width_probes
-from prunemap.pruning import DENSE, Choice, Mapping, Network, live_counts
+from prunemap.pruning import DENSE, Choice, Mapping, Network, capture, live_counts
 
 SPARSE = catalogue(["unstructured", "simd:8", "block-punched:8x4"], [2.0, 4.0])
 ALL = catalogue(["unstructured", "simd:8", "filter", "channel"], [2.0, 4.0])
@@ -75,6 +78,21 @@ def test_widths_of_both_sides_vary_independently(network: Network) -> None:
         for live in (live_counts(network, mapping) for mapping in width_probes(network, [2.0, 4.0]))
     }
     assert {(i, o) for i in (16, 8, 4) for o in (32, 16, 8)} - {(16, 32)} <= seen
+
+
+def test_widths_vary_independently_around_blocks_that_change_the_width() -> None:
+    """Such a block's three groups are neighbours of one another."""
+    network = capture(build_network("resnet8"), torch.zeros(1, 3, 8, 8))
+    mappings = width_probes(network, [2.0, 4.0])
+    assert len(mappings) == 9
+    seen: dict[str, set[tuple[float, float]]] = {}
+    for mapping in (Mapping(), *mappings):
+        for name, live in live_counts(network, mapping).items():
+            layer = network.layer(name)
+            seen.setdefault(name, set()).add((layer.in_channels / live.live_in, layer.out_channels / live.live_out))
+    pairs = set(product((1.0, 2.0, 4.0), repeat=2))
+    assert {name for name, widths in seen.items() if widths == pairs} == set(seen) - {"conv1", "fc"}
+    assert {choice.rate for choice in mappings[-1].values()} == {4.0}
 
 
 def test_the_number_of_widths_is_bounded(network: Network) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,7 @@ def test_bench_network(command: Command) -> None:
     assert rows[0]["of_dense"] == 1.0
     assert all(row["of_dense"] > 0.0 and row["of_peer"] is None for row in rows)
     assert max(row["error"] for row in rows) < 1e-5
+    assert all(isinstance(row[flag], bool) for row in rows for flag in ("unstable", "disturbed"))
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -319,9 +321,24 @@ def test_bench_latency_compares_predictions_with_measurements(
     rows = json.loads(capsys.readouterr().out)
     assert [row["half"] for row in rows if "half" in row] == ["independent", "log-uniform", "all"]
     assert all(row["mean"] >= 0 and row["constant"] >= 0 for row in rows if "half" in row)
+    assert all(0 <= row[flag] <= row["mappings"] for row in rows[:3] for flag in ("unstable", "disturbed"))
     assert {row["scheme"] for row in rows if "scheme" in row} == {"dense", "simd:4"}
 
 
 def test_bench_latency_refuses_too_few_mappings(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "latency", "--network", "resnet8", "--mappings", "2"]) == 2
     assert "at least 4" in capsys.readouterr().err
+
+
+def test_bench_grid_measures_every_width(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--network", "resnet8", "--options", "width=4", "--shape", "3x8x8", "--layers", "layer1.0.conv1"]
+    assert cli.main(["bench", "grid", *options, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["widths"] == len(row["grid"]) == 4 * 4
+    assert {(width["live_in"], width["live_out"]) for width in row["grid"]} == set(product(range(1, 5), repeat=2))
+    assert 0.0 <= row["mean"] <= row["largest"]
+
+
+def test_bench_grid_refuses_unknown_layers_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "grid", "--network", "resnet8", "--layers", "layer1.0.conv9"]) == 2
+    assert "layer1.0.conv9" in one_line(capsys.readouterr().err)
