@@ -8,6 +8,9 @@
 namespace prunemap {
 namespace {
 
+// Weights are read in order, but within a network from far away: they are fetched so many floats ahead.
+constexpr int kAhead = 512;
+
 // Vectors per tile for `size` filters: what keeps the accumulators and the operands in registers.
 template <class T>
 constexpr int max_vectors(int size) {
@@ -85,7 +88,10 @@ void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p
   const float* in = arena + c.in + p;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
-  for (std::int32_t k = 0; k < run.count; ++k, weight += G) pixel_step<T, G, V>(in + offset[k], weight, acc);
+  for (std::int32_t k = 0; k < run.count; ++k, weight += G) {
+    __builtin_prefetch(weight + kAhead);
+    pixel_step<T, G, V>(in + offset[k], weight, acc);
+  }
   pixel_end<T, G, V>(c, run, arena, p, acc);
 }
 
