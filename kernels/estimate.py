@@ -7,6 +7,8 @@ from collections.abc import Mapping as AbstractMapping
 import numpy as np
 
 from .candidates import FIRST_LEVEL, Candidate, Task, flat_size
+from .layout import LINE
+from .pitches import COPY
 from .rates import Rates
 
 LATENCY = 4.0  # cycles of a multiply-add
@@ -38,7 +40,7 @@ def _copying(task: Task) -> float:
     assert task.staging is not None
     planes, height, width = task.staging.planes.shape
     if task.convolution.stride == (1, 1):
-        return planes * (2.0 * flat_size(task.staging.geometry) / 16 + 5.0)
+        return planes * (COPY * flat_size(task.staging.geometry) / LINE + 5.0)
     return planes * height * (12.0 + width / 8.0)
 
 

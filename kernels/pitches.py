@@ -9,7 +9,7 @@ import numpy as np
 from .layout import LINE, Geometry, Layout, Phase, Staging, Taps, taps
 from .operations import Convolution, Lowered, Operation
 
-COPY = 2.5  # multiply-adds that cost as much as copying a vector
+COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
 
 
 def plan_layout(lowered: Lowered) -> Layout:

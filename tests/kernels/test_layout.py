@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +66,34 @@ def test_pitches_agree_where_planes_are_walked_together() -> None:
             assert layout.values[operation.inputs[0]].pitch == target.pitch
         else:
             assert layout.staged[operation.name].geometry.pitch == target.pitch
+
+
+@pytest.mark.parametrize("copy", [0.0, 1e9])
+def test_rows_have_margins_or_inputs_are_copied(copy: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
+    images = torch.zeros(1, 3, 28, 28)
+    model = build_network("resnet20", width=8).eval()
+    lowered = lower(capture(model, images), model.state_dict())
+    layout = plan_layout(lowered)
+    kernels = {o.name: o.convolution for o in lowered.operations if o.convolution is not None}
+    assert {name for name, staging in layout.staged.items() if staging.shifted} == {
+        name for name, c in kernels.items() if copy == 0.0 and c.padding != (0, 0)
+    }
+    for name, staging in layout.staged.items():
+        pitch, width = layout.values[name].pitch, layout.values[name].shape[2]
+        assert (pitch == width) == staging.shifted or kernels[name].stride != (1, 1)
+        if staging.shifted:
+            assert staging.geometry.shape[2] == width
+            assert {column for _, column in staging.phases} == {-1, 0, 1}
+
+
+def test_margins_stay_where_copies_cost_more() -> None:
+    """A depthwise layer does as little with an input as copying it would."""
+    images = torch.zeros(1, 3, 112, 112)
+    pitches = {}
+    for name in ("resnet50", "mobilenetv2"):
+        model = build_network(name, width=0.25 if name == "mobilenetv2" else 16).eval()
+        lowered = lower(capture(model, images), model.state_dict())
+        layout = plan_layout(lowered)
+        pitches[name] = {g.pitch for o in lowered.operations if (g := layout.values[o.name]).shape[1:] == (7, 7)}
+    assert pitches == {"resnet50": {7}, "mobilenetv2": {8}}
