@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,8 @@ from .layout import LINE, Geometry, Layout, Phase, Staging, Taps, taps
 from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
+MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
+TILE = 3 * LINE  # pixels
 
 
 def plan_layout(lowered: Lowered) -> Layout:
@@ -122,8 +125,12 @@ class _Planner:
             vectors = flat_vectors(r.outputs, narrow[root])
             gains[root] += r.kept * (flat_vectors(r.outputs, wide[root]) - vectors)
             if any(self._beyond(r)):
-                copies = len(r.phases(True)) - (len(r.phases(False)) if r.strided else 0)
-                gains[root] -= COPY * copies * self._nodes[r.source].shape[0] * vectors
+                shifted, channels = len(r.phases(True)), self._nodes[r.source].shape[0]
+                copies = shifted - (len(r.phases(False)) if r.strided else 0)
+                gains[root] -= COPY * copies * channels * vectors
+                rows = [y for _, y in r.steps()[0]]
+                if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow[root]) > MOST_READ:
+                    gains[root] = -math.inf
         return {root for root, gain in gains.items() if gain > 0}
 
     def _beyond(self, reading: _Reading) -> tuple[int, int]:
