@@ -16,6 +16,8 @@ from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
 
 PROMISING = 6  # candidates kept by the estimate
+DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, where that may win
+LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 ROUNDS = 7
@@ -54,14 +56,16 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
     keep = [c for c in outer[:count] if costs[c] < UNLIKELY * costs[outer[0]]]
     keep += [other for c in keep if (other := replace(c, runs_outer=False)) in everything]
     if not task.matrix.mask.all():
-        keep.append(_best_dense(outer, task, rates))
+        count = DENSE_FORMS if task.matrix.mask.mean() > LIKELY_DENSE else 1
+        keep += _dense_forms(outer, task, rates)[:count]
     return keep
 
 
-def _best_dense(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> Candidate:
-    """How the layer would best be computed if nothing were pruned."""
+def _dense_forms(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
+    """How the layer would be computed if nothing were pruned, best estimate first, in both orders."""
     dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
-    return min(dense, key=lambda c: (estimate(task, c, rates), c))
+    ranked = sorted(dense, key=lambda c: (estimate(task, c, rates), c))
+    return [replace(c, runs_outer=outer) for c in ranked for outer in (True, False)]
 
 
 def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bool:
