@@ -128,7 +128,7 @@ class _Planner:
                 shifted, channels = len(r.phases(True)), self._nodes[r.source].shape[0]
                 copies = shifted - (len(r.phases(False)) if r.strided else 0)
                 gains[root] -= COPY * copies * channels * vectors
-                rows = [y for _, y in r.steps()[0]]
+                rows = [y for _, y in r.steps()[0]] or [0]  # none meets more than padding
                 if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow[root]) > MOST_READ:
                     gains[root] = -math.inf
         return {root for root, gain in gains.items() if gain > 0}

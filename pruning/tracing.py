@@ -107,10 +107,15 @@ def _result_shape(module: nn.Module, value: Any) -> tuple[int, ...] | None:
     return rule(module, tuple(value.shape))
 
 
+_FAR = 2**31  # from here on torch may refuse what arithmetic allows
+
+
 def _conv_shape(module: Any, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     if len(shape) != 4 or shape[1] != module.in_channels or isinstance(module.padding, str):
         return None
-    settings = zip(shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+    settings = [*zip(shape[2:], module.kernel_size, module.stride, module.padding, module.dilation, strict=True)]
+    if max(map(max, settings)) >= _FAR:
+        return None
     height, width = [(n + 2 * pad - dilation * (k - 1) - 1) // stride + 1 for n, k, stride, pad, dilation in settings]
     zeros = module.padding_mode == "zeros" and min(height, width) > 0
     return (shape[0], module.out_channels, height, width) if zeros else None

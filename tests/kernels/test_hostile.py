@@ -204,7 +204,7 @@ SMALL = st.integers(1, 5)
     channels=st.tuples(SMALL, SMALL, SMALL), density=st.sampled_from([0.0, 0.2, 1.0]),
     isa=st.sampled_from(isas()), bias=st.booleans(), copy=st.sampled_from([0.0, 1e9]),
 )  # fmt: skip
-@settings(FUZZ, max_examples=250)
+@settings(FUZZ, max_examples=150)
 def test_any_small_convolution_is_exact(
     size: tuple[int, int], channels: tuple[int, int, int], density: float, isa: str, copy: float, **options: Any
 ) -> None:

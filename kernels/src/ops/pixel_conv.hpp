@@ -176,7 +176,8 @@ void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
   tiles[c.rest - 1](c.rest_conv, run, arena, 0, p);
 }
 
-// Units: runs when they are the outer loop, else tiles, the rest being the last. Tiles differ by at most one vector, so that none is a short rest.
+// Units: runs when they are the outer loop, else tiles, of which the rest is the last. The others differ by at most one
+// vector, so that none is short.
 template <class T>
 void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
   const PixelConv& c = *static_cast<const PixelConv*>(parameters);
