@@ -13,6 +13,7 @@ from .operations import Convolution, Lowered, Operation
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
 MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
 TILE = 3 * LINE  # pixels
+STEP = 300  # vectors: copying them takes as long as starting a step
 
 
 def plan_layout(lowered: Lowered) -> Layout:
@@ -127,7 +128,7 @@ class _Planner:
             if any(self._beyond(r)):
                 shifted, channels = len(r.phases(True)), self._nodes[r.source].shape[0]
                 copies = shifted - (len(r.phases(False)) if r.strided else 0)
-                gains[root] -= COPY * copies * channels * vectors
+                gains[root] -= COPY * (copies * channels * vectors + STEP)
                 rows = [y for _, y in r.steps()[0]] or [0]  # none meets more than padding
                 if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow[root]) > MOST_READ:
                     gains[root] = -math.inf
