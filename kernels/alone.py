@@ -51,7 +51,7 @@ class Alone:
             lists = replace(candidate, runs_outer=True)
             packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
-            if task.stages(candidate.family):
+            if task.reads_staged(candidate.family):
                 add_staging(program, task, place.source, place, False)
             add_convolution(program, task, candidate, task.filters(packed), place)
             self._steps.append(range(before, program.steps))

@@ -161,7 +161,7 @@ class _Builder:
         return items
 
     def _staged(self, name: str) -> bool:
-        return self._tasks[name].stages(self._chosen[name].family)
+        return self._tasks[name].reads_staged(self._chosen[name].family)
 
     def _append(self, appender: _Appender, item: _Item) -> Step:
         if item.operation is None:
@@ -249,7 +249,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.stages(candidate.family),
+            task.reads_staged(candidate.family),
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

@@ -123,13 +123,13 @@ class Task:
         used = np.logical_or.reduceat(mask, starts, axis=0)
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
 
-    def stages(self, family: Family) -> bool:
+    def reads_staged(self, family: Family) -> bool:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and (family == "pixels" or self.staging.required)
 
     def step(self, family: Family) -> tuple[int, int]:
         """Rows and columns, of what a family reads, from one output to the next."""
-        return (1, 1) if self.stages(family) else self.convolution.stride
+        return (1, 1) if self.reads_staged(family) else self.convolution.stride
 
     def _block(self, candidate: Candidate) -> int:
         """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
@@ -168,7 +168,7 @@ class Task:
     def packed(self, candidate: Candidate) -> Packed:
         """The lists and weights of a candidate."""
         structure = self.structure(candidate)
-        offsets = self._staged_offsets() if self.stages(candidate.family) else self._direct_offsets()
+        offsets = self._staged_offsets() if self.reads_staged(candidate.family) else self._direct_offsets()
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
@@ -221,7 +221,7 @@ def _pixel_candidates(
 
 def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:
     """With tiles of one plane that differ by one vector at most, and at most ``most`` pixels left beyond the last."""
-    vectors, rest = divmod(flat_size(geometry), candidate.lanes)
+    vectors, rest = divmod(geometry.flat, candidate.lanes)
     if not vectors or rest > min(most, geometry.shape[2]):
         vectors, rest = vectors + (rest > 0), 0
     return replace(candidate, vectors=-(-vectors // -(-vectors // candidate.vectors)), rest=rest)
@@ -246,8 +246,3 @@ def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple
     if step == 1:
         columns.add(-(-width // -(-width // min(8, pixels))))
     return {(min(MOST_ROWS, height, pixels // c), c) for c in columns}
-
-
-def flat_size(geometry: Geometry) -> int:
-    """Floats from the first to the last pixel of a plane."""
-    return (geometry.shape[1] - 1) * geometry.pitch + geometry.shape[2]

@@ -6,7 +6,7 @@ from collections.abc import Mapping as AbstractMapping
 
 import numpy as np
 
-from .candidates import FIRST_LEVEL, Candidate, Task, flat_size
+from .candidates import FIRST_LEVEL, Candidate, Task
 from .layout import LINE
 from .pitches import COPY
 from .rates import Rates
@@ -25,9 +25,9 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
         rates: What operations cost, by lanes.
     """
     rate = rates[candidate.lanes]
-    copying = _copying(task) if task.stages(candidate.family) else 0.0
+    copying = _copying(task) if task.reads_staged(candidate.family) else 0.0
     if candidate.family == "pixels":
-        vectors = -(-(flat_size(task.target) - candidate.rest) // candidate.lanes)
+        vectors = -(-(task.target.flat - candidate.rest) // candidate.lanes)
         tiles = -(-vectors // candidate.vectors)
         return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
     _, height, width = task.target.shape
@@ -40,7 +40,7 @@ def _copying(task: Task) -> float:
     assert task.staging is not None
     planes, height, width = task.staging.planes.shape
     if task.convolution.stride == (1, 1):
-        return planes * (COPY * flat_size(task.staging.geometry) / LINE + 5.0)
+        return planes * (COPY * task.staging.geometry.flat / LINE + 5.0)
     return planes * height * (12.0 + width / 8.0)
 
 

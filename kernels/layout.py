@@ -54,6 +54,11 @@ class Geometry:
         return stride + LINE if stride % 1024 == 0 else stride
 
     @property
+    def flat(self) -> int:
+        """Floats from the first to the last pixel of a plane."""
+        return (self.shape[1] - 1) * self.pitch + self.shape[2]
+
+    @property
     def before(self) -> int:
         """Floats ahead of the first pixel that must be zero."""
         return self.halo * self.pitch + self.left

@@ -28,7 +28,17 @@ def plan_layout(lowered: Lowered) -> Layout:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A convolution's input: its name, that of its staging if it has a stride, and the taps along rows and columns."""
+    """What a convolution reads, and how.
+
+    Attributes:
+        operation: The convolution.
+        source: Its input.
+        staged: Name of the input rearranged, whether that is needed or not.
+        outputs: (height, width) of the result.
+        stride: (rows, columns).
+        taps: Along rows and along columns.
+        kept: Weights that are not zero.
+    """
 
     operation: str
     source: str
@@ -110,29 +120,38 @@ class _Planner:
 
     def _tight(self) -> set[str]:
         """Roots of those that do without margins between rows, copying inputs being cheaper."""
+        walked = [r for r in self._readings if r.outputs != (1, 1)]
+        narrow, wide = self._narrow_and_wide(walked)
+        gains = dict.fromkeys(narrow, 0.0)
+        for reading in walked:
+            root = self._root(reading.operation)
+            gains[root] += self._gain(reading, narrow[root], wide[root])
+        return {root for root, gain in gains.items() if gain > 0}
+
+    def _narrow_and_wide(self, walked: list[_Reading]) -> tuple[dict[str, int], dict[str, int]]:
+        """The pitch of every root without margins between rows, and with them."""
         narrow: dict[str, int] = {}
         for name, geometry in self._nodes.items():
             narrow[self._root(name)] = max(narrow.get(self._root(name), 0), geometry.shape[2])
-        walked = [r for r in self._readings if r.outputs != (1, 1)]
         wide = dict(narrow)
         for r in walked:
-            root = self._root(r.operation)
-            wide[root] = max(wide[root], self._nodes[r.walked].shape[2] + max(self._beyond(r)))
-            root, width = self._root(r.source), self._nodes[r.source].shape[2]
-            wide[root] = max(wide[root], width + max(self._aside(r)))
-        gains = dict.fromkeys(narrow, 0.0)
-        for r in walked:
-            root = self._root(r.operation)
-            vectors = flat_vectors(r.outputs, narrow[root])
-            gains[root] += r.kept * (flat_vectors(r.outputs, wide[root]) - vectors)
-            if any(self._beyond(r)):
-                shifted, channels = len(r.phases(True)), self._nodes[r.source].shape[0]
-                copies = shifted - (len(r.phases(False)) if r.strided else 0)
-                gains[root] -= COPY * (copies * channels * vectors + STEP)
-                rows = [y for _, y in r.steps()[0]] or [0]  # none meets more than padding
-                if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow[root]) > MOST_READ:
-                    gains[root] = -math.inf
-        return {root for root, gain in gains.items() if gain > 0}
+            for name, read, beyond in ((r.operation, r.walked, self._beyond(r)), (r.source, r.source, self._aside(r))):
+                root = self._root(name)
+                wide[root] = max(wide[root], self._nodes[read].shape[2] + max(beyond))
+        return narrow, wide
+
+    def _gain(self, reading: _Reading, narrow: int, wide: int) -> float:
+        """Multiply-adds that a pitch without margins saves, less what the copies cost that this input needs then."""
+        vectors = flat_vectors(reading.outputs, narrow)
+        saved = reading.kept * (flat_vectors(reading.outputs, wide) - vectors)
+        if not any(self._beyond(reading)):
+            return saved
+        channels, shifted = self._nodes[reading.source].shape[0], len(reading.phases(True))
+        rows = [y for _, y in reading.steps()[0]] or [0]  # none where all meet padding only
+        if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow) > MOST_READ:
+            return -math.inf
+        copies = shifted - (len(reading.phases(False)) if reading.strided else 0)
+        return saved - COPY * (copies * channels * vectors + STEP)
 
     def _beyond(self, reading: _Reading) -> tuple[int, int]:
         """Columns read left and right of what is walked."""

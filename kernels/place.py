@@ -40,7 +40,7 @@ def add_convolution(
     """Append the convolution's step."""
     c = candidate
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
-    source = place.staged if task.stages(c.family) else place.source
+    source = place.staged if task.reads_staged(c.family) else place.source
     assert source is not None
     if c.family == "pixels":
         program.pixel_conv(packed, tile, source, place.target, place.residual, place.clear)

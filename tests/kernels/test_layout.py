@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from prunemap.envs.networks import build_network
 from prunemap.kernels.arena import place
@@ -97,3 +98,11 @@ def test_margins_stay_where_copies_cost_more() -> None:
         layout = plan_layout(lowered)
         pitches[name] = {g.pitch for o in lowered.operations if (g := layout.values[o.name]).shape[1:] == (7, 7)}
     assert pitches == {"resnet50": {7}, "mobilenetv2": {8}}
+
+
+@pytest.mark.parametrize(("channels", "pitch"), [(128, 14), (512, 15), (2, 15)])
+def test_margins_stay_where_copies_do_not_fit_or_gain_nothing(channels: int, pitch: int) -> None:
+    model = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)).eval()
+    images = torch.zeros(1, channels, 14, 14)
+    layout = plan_layout(lower(capture(model, images), model.state_dict()))
+    assert {geometry.pitch for geometry in layout.values.values()} == {pitch}
