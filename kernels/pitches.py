@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from .layout import LINE, Geometry, Layout, Phase, Staging, Taps, taps
 from .operations import Convolution, Lowered, Operation
 
@@ -14,6 +12,7 @@ COPY = 6.0  # multiply-adds that cost as much as copying a vector through the se
 MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
 TILE = 3 * LINE  # pixels
 STEP = 300  # vectors: copying them takes as long as starting a step
+KEPT = 0.25  # share of the weights that are assumed to be left
 
 
 def plan_layout(lowered: Lowered) -> Layout:
@@ -22,6 +21,9 @@ def plan_layout(lowered: Lowered) -> Layout:
     A convolution without stride walks input and output in step, so they need one pitch; so do the terms of an addition.
     Values that so depend on one another get margins between their rows, or none, and then the inputs of convolutions
     that reach beyond the edges are copied, once per column of the kernel: whichever costs less.
+
+    That is decided for the network as it was before pruning, with a quarter of its weights: however it is pruned, its
+    values lie in memory alike, so that layers measured under some mappings cost the same under others.
     """
     return _Planner(lowered).plan()
 
@@ -37,7 +39,8 @@ class _Reading:
         outputs: (height, width) of the result.
         stride: (rows, columns).
         taps: Along rows and along columns.
-        kept: Weights that are not zero.
+        channels: Of the input, before pruning.
+        kept: Weights that are assumed to be left.
     """
 
     operation: str
@@ -46,7 +49,8 @@ class _Reading:
     outputs: tuple[int, int]
     stride: tuple[int, int]
     taps: tuple[Taps, Taps]
-    kept: int
+    channels: int
+    kept: float
 
     @property
     def strided(self) -> bool:
@@ -93,11 +97,12 @@ class _Planner:
         return Layout({name: done[name] for name in self._lowered.values}, staged)
 
     def _reading(self, operation: Operation, c: Convolution) -> _Reading:
-        source, outputs = self._lowered.values[operation.inputs[0]], self._lowered.values[operation.name].shape[1:]
+        source, target = (self._lowered.values[name] for name in (operation.inputs[0], operation.name))
+        outputs, channels = target.shape[1:], len(source.channels)
         staged = f"{operation.inputs[0]}/{c.stride[0]}x{c.stride[1]}"
         both = taps(c, 0, source.shape[1], outputs[0]), taps(c, 1, source.shape[2], outputs[1])
-        kept = int(np.count_nonzero(c.weight))
-        return _Reading(operation.name, operation.inputs[0], staged, outputs, c.stride, both, kept)
+        weights = len(target.channels) * channels // len(c.inputs) * math.prod(c.weight.shape[2:])
+        return _Reading(operation.name, operation.inputs[0], staged, outputs, c.stride, both, channels, KEPT * weights)
 
     def _connect(self) -> None:
         """Unite what is walked in step."""
@@ -146,7 +151,7 @@ class _Planner:
         saved = reading.kept * (flat_vectors(reading.outputs, wide) - vectors)
         if not any(self._beyond(reading)):
             return saved
-        channels, shifted = self._nodes[reading.source].shape[0], len(reading.phases(True))
+        channels, shifted = reading.channels, len(reading.phases(True))
         rows = [y for _, y in reading.steps()[0]] or [0]  # none where all meet padding only
         if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow) > MOST_READ:
             return -math.inf

@@ -81,12 +81,13 @@ class LayerCosts:
         self._dense = steady_mean([*narrow[full], *whole])
         self.whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
-        points = {scheme: [self._point(row) for row in _fullest(steadiest(own))] for scheme, own in sparse.items()}
+        points = {
+            scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
+            for scheme, own in sparse.items()
+        }
         self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
         self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
-        planes = max(row.planes for row in rows)
-        paid = [row.staging_ms * planes / row.planes for row in rows if row.planes]
-        self.staging_ms = float(np.median(paid)) if paid else 0.0
+        self.staging = _staging([row for row in rows if row.planes])
 
     def option(self, choice: Choice, reads_alone: bool = False) -> Option:
         """A canonical choice, prepared.
@@ -168,9 +169,29 @@ class LayerCosts:
         return min(1.0, row.kept / stored), Cost(ms, standard_error(row) / stored, float(row.staged))
 
 
+def _staging(paid: list[Row]) -> DensityCurve | None:
+    """What rearranging the input costs over the share of its channels that is there; None where no row shows it.
+
+    Not in proportion: few channels are still in the cache that many have been driven out of.
+    """
+    if not paid:
+        return None
+    most = max(row.planes for row in paid)
+    rows = _steadiest_of_each(lambda row: row.planes, paid)
+    points = [(row.planes / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
+    full = [cost for share, cost in points if share == 1.0]
+    dense = mean(full) if full else max((cost for _, cost in points), key=lambda cost: cost.ms)
+    return DensityCurve(points, dense)
+
+
 def steadiest(rows: list[Row]) -> list[Row]:
     """Without the unstable rows, where any other is left."""
     return [row for row in rows if not row.unstable] or rows
+
+
+def _steadiest_of_each(key: Callable[[Row], object], rows: list[Row]) -> list[Row]:
+    """The steadiest of those with equal keys: what was never steady is still better known than guessed from others."""
+    return [row for same in by(key, rows).values() for row in steadiest(same)]
 
 
 def _fullest(rows: list[Row]) -> list[Row]:

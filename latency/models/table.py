@@ -20,7 +20,7 @@ from ..probes import CONTEXTS, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
-from .curves import Cost, Priced
+from .curves import Cost, DensityCurve, Priced
 from .layer import LayerCosts, Option, by, context_spread
 from .widths import ExpectedWidths
 
@@ -172,20 +172,22 @@ class TableModel:
         sources = self._expected.sources
         for siblings in self._siblings:
             left = 1.0
-            for index, staging_ms in siblings:
+            for index, staging in siblings:
                 ms, error, staged = costs[index]
-                costs[index] = ms + left * staged * held[sources[index]] * staging_ms, error, staged
-                left *= 1.0 - staged
+                if staged:
+                    paid = staging.at(held[sources[index]])[0]
+                    costs[index] = ms + left * staged * paid, error, staged
+                    left *= 1.0 - staged
         return costs
 
-    def _find_siblings(self) -> list[list[tuple[int, float]]]:
+    def _find_siblings(self) -> list[list[tuple[int, DensityCurve]]]:
         """Layers that read one value with equal strides, and what rearranging it costs each that is the first to."""
         groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
         for index, source in enumerate(self._expected.sources):
             groups.setdefault((source, self._network.layers[index].stride), []).append(index)
         found = []
         for members in groups.values():
-            paid = [self._layers[index].staging_ms for index in members]
-            if any(paid):
-                found.append([(index, own or max(paid)) for index, own in zip(members, paid, strict=True)])
+            paid = [curve for index in members if (curve := self._layers[index].staging)]
+            if paid:
+                found.append([(index, self._layers[index].staging or paid[0]) for index in members])
         return found

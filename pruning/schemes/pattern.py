@@ -40,17 +40,31 @@ def pattern_library(weights: Sequence[torch.Tensor], count: int) -> tuple[tuple[
     Raises:
         PrunemapError: When no weight has 3x3 kernels.
     """
-    kernels = [w.detach().reshape(-1, POSITIONS).abs().double() for w in weights if tuple(w.shape[2:]) == (3, 3)]
+    kernels = [w.detach().reshape(-1, POSITIONS) for w in weights if tuple(w.shape[2:]) == (3, 3)]
     if not kernels:
         raise PrunemapError(f"pattern:{count}: the network has no 3x3 convolution to take patterns from")
-    magnitudes = torch.cat(kernels)
-    magnitudes = magnitudes[magnitudes.any(dim=1)]  # A removed kernel has no natural pattern.
-    magnitudes[:, CENTRE] = torch.inf
-    largest = magnitudes.argsort(dim=1, descending=True, stable=True)[:, :ENTRIES]
-    codes = (1 << largest).sum(dim=1)
-    frequency = torch.bincount(codes, minlength=1 << POSITIONS)
+    frequency = sum(torch.bincount(_natural_patterns(k), minlength=1 << POSITIONS) for k in kernels)
+    assert isinstance(frequency, torch.Tensor)
     often = sorted(PATTERNS, key=lambda shape: -int(frequency[sum(1 << place for place in shape)]))
     return tuple(often[:count])
+
+
+def _natural_patterns(kernels: torch.Tensor) -> torch.Tensor:
+    """Bits of each kernel's natural pattern, kernels being (count, 9); those without any weight are left out.
+
+    Entries are ranked by comparing each pair of them, for all kernels at once: many times faster than sorting each.
+    """
+    entries = kernels.abs().T.contiguous()
+    ranks = torch.zeros_like(entries, dtype=torch.uint8)
+    for one, other in combinations([place for place in range(POSITIONS) if place != CENTRE], 2):
+        ahead = entries[one] >= entries[other]
+        ranks[other] += ahead
+        ranks[one] += ~ahead
+    codes = torch.full_like(ranks[0], 1 << CENTRE, dtype=torch.int64)
+    for place in range(POSITIONS):
+        if place != CENTRE:
+            codes += (ranks[place] < ENTRIES - 1).long() << place
+    return codes[entries.amax(dim=0) > 0]  # A removed kernel has no natural pattern.
 
 
 @SCHEMES.register("pattern")

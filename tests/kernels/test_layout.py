@@ -11,7 +11,8 @@ from prunemap.kernels.arena import place
 from prunemap.kernels.layout import Geometry
 from prunemap.kernels.lowering import lower
 from prunemap.kernels.pitches import plan_layout
-from prunemap.pruning import capture
+from prunemap.pruning import Choice, Mapping, apply_mapping, capture, misfit
+from prunemap.pruning.schemes import SCHEMES
 
 PIECES = st.lists(
     st.tuples(st.integers(1, 40), st.integers(0, 12), st.integers(0, 6)).map(
@@ -100,7 +101,27 @@ def test_margins_stay_where_copies_cost_more() -> None:
     assert pitches == {"resnet50": {7}, "mobilenetv2": {8}}
 
 
-@pytest.mark.parametrize(("channels", "pitch"), [(128, 14), (512, 15), (2, 15)])
+@pytest.mark.parametrize("family", sorted(SCHEMES))
+def test_the_layout_does_not_depend_on_what_is_pruned(family: str) -> None:
+    images = torch.zeros(1, 3, 112, 112)
+    model = build_network("resnet18", width=32).eval()
+    network = capture(model, images)
+    choice = Choice(SCHEMES[family].example, 1.0 if family == "dense" else 8.0)
+    fitting = [layer.name for layer in network.layers if misfit(layer, choice) is None]
+    pruned = apply_mapping(model, Mapping(dict.fromkeys(fitting, choice)), network)
+    plain, other = (plan_layout(lower(network, m.state_dict())) for m in (model, pruned))
+
+    def rows(geometry: Geometry) -> tuple[int, ...]:
+        return *geometry.shape[1:], geometry.pitch, geometry.halo, geometry.left
+
+    assert {name: rows(g) for name, g in plain.values.items()} == {name: rows(g) for name, g in other.values.items()}
+    assert {name: rows(s.geometry) for name, s in plain.staged.items()} == {
+        name: rows(s.geometry) for name, s in other.staged.items()
+    }
+    assert any(staging.shifted for staging in plain.staged.values())
+
+
+@pytest.mark.parametrize(("channels", "pitch"), [(256, 14), (512, 15), (2, 15)])
 def test_margins_stay_where_copies_do_not_fit_or_gain_nothing(channels: int, pitch: int) -> None:
     model = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)).eval()
     images = torch.zeros(1, channels, 14, 14)
