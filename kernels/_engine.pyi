@@ -10,6 +10,7 @@ class Space(enum.Enum):
     arena = 0
     input = 1
     output = 2
+    scratch = 3
 
 class Planes:
     def __init__(
@@ -32,7 +33,9 @@ class Tile:
     def __init__(self, lanes: int, vectors: int, rows: int, columns: int, rest: int, runs_outer: bool) -> None: ...
 
 class Program:
-    def __init__(self, isa: str, threads: int, arena: int, input: int, output: int) -> None: ...
+    def __init__(
+        self, isa: str, threads: int, arena: int, input: int, output: int, scratch: int = 0
+    ) -> None: ...
     def pixel_conv(
         self, filters: Filters, tile: Tile, source: Planes, target: Planes, residual: Planes | None, clear: bool
     ) -> None: ...
@@ -48,6 +51,19 @@ class Program:
     ) -> None: ...
     def stage(
         self, source: Planes, target: Planes, phases: Sequence[tuple[int, int]], step: tuple[int, int], clear: bool
+    ) -> None: ...
+    def staged_conv(
+        self,
+        filters: Filters,
+        tile: Tile,
+        channels: Sequence[int],
+        source: Planes,
+        target: Planes,
+        residual: Planes | None,
+        scratch: Planes,
+        phases: Sequence[tuple[int, int]],
+        step: tuple[int, int],
+        clear: bool,
     ) -> None: ...
     def pool(
         self, source: Planes, target: Planes, maximum: bool, window: Sequence[int], count_padding: bool, clear: bool

@@ -13,7 +13,7 @@ from . import _engine
 from .candidates import Candidate, Task
 from .layout import LINE, WIDEST, Geometry
 from .pack import Packed
-from .place import Place, add_convolution, add_staging
+from .place import Place, add_convolution, add_staging, scratch_size, stages_itself
 
 
 class Alone:
@@ -40,7 +40,8 @@ class Alone:
         pieces += [task.residual] if task.residual else []
         starts = [WIDEST + sum(p.size + LINE for p in pieces[:i]) for i in range(len(pieces))]
         shape = task.source.shape
-        program = _engine.Program(isa, threads, WIDEST + starts[-1] + pieces[-1].size, math.prod(shape), 1)
+        arena, scratch = WIDEST + starts[-1] + pieces[-1].size, max(scratch_size(task, c) for c in candidates)
+        program = _engine.Program(isa, threads, arena, math.prod(shape), 1, scratch)
         program.stage(*_input(task.source, starts[0]), [(0, 0)], (1, 1), False)
         staged = task.staging.planes.planes(starts[2]) if task.staging else None
         residual = pieces[-1].planes(starts[-1]) if task.residual else None
@@ -51,9 +52,9 @@ class Alone:
             lists = replace(candidate, runs_outer=True)
             packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
-            if task.reads_staged(candidate.family):
+            if task.reads_staged(candidate.family) and not stages_itself(task, candidate):
                 add_staging(program, task, place.source, place, False)
-            add_convolution(program, task, candidate, task.filters(packed), place)
+            add_convolution(program, task, candidate, packed, place)
             self._steps.append(range(before, program.steps))
         first = next(iter(packs.values()))
         self.weights_bytes = first.weights.nbytes

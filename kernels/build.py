@@ -13,7 +13,7 @@ from .candidates import Candidate, Task
 from .layout import Layout, Staging
 from .operations import Lowered, Operation
 from .pitches import plan_layout
-from .place import Place, add_convolution, add_staging
+from .place import Place, add_convolution, add_staging, scratch_size, stages_itself
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Step:
         weights_bytes: Bytes of the weights as stored.
         index_bytes: Bytes of the lists.
         macs: Multiply-adds by kept weights.
-        staged: Whether a convolution reads its input rearranged.
+        staged: Whether a convolution reads its input as a step before it has rearranged it.
     """
 
     op: str
@@ -97,7 +97,7 @@ class _Builder:
         self._stagings = self._share_stagings()
 
     def _share_stagings(self) -> dict[str, Staging]:
-        """One staging per value and stride, with the phases of all convolutions that use it."""
+        """One staging per value and stride, with the phases of all convolutions that share it."""
         shared: dict[str, Staging] = {}
         for name in filter(self._staged, self._tasks):
             own = self._layout.staged[name]
@@ -121,11 +121,12 @@ class _Builder:
         placements, arena = place([geometry[k].size for k in keys], [spans[k] for k in keys])
         memory = dict(zip(keys, placements, strict=True))
         sizes = [math.prod(self._lowered.values[n].shape) for n in (self._lowered.source, self._lowered.result)]
-        _check_size(arena, MAX_FLOATS, "all activations")
-        program = _engine.Program(self._isa, self._threads, arena, *sizes)
+        scratch = max((scratch_size(task, self._chosen[name]) for name, task in self._tasks.items()), default=0)
+        _check_size(arena + self._threads * scratch, MAX_FLOATS, "all activations")
+        program = _engine.Program(self._isa, self._threads, arena, *sizes, scratch)
         appender = _Appender(program, self._lowered, self._layout, memory)
         steps = tuple(self._append(appender, item) for item in items)
-        return Built(program, steps, arena)
+        return Built(program, steps, arena + self._threads * scratch)
 
     def _task(self, operation: Operation) -> Task:
         assert operation.convolution is not None
@@ -146,7 +147,9 @@ class _Builder:
         done: set[str] = set()
         for operation in self._lowered.operations:
             reads = list(operation.reads)
-            if operation.name in self._tasks and self._staged(operation.name):
+            if operation.name in self._tasks and reads[0] == source and self._stages_itself(operation.name):
+                reads[0] = INPUT
+            elif operation.name in self._tasks and self._staged(operation.name):
                 staging = self._layout.staged[operation.name].name
                 if staging not in done:
                     fed = INPUT if reads[0] == source else reads[0]
@@ -161,7 +164,11 @@ class _Builder:
         return items
 
     def _staged(self, name: str) -> bool:
-        return self._tasks[name].reads_staged(self._chosen[name].family)
+        """Whether a step before the convolution rearranges its input."""
+        return self._tasks[name].reads_staged(self._chosen[name].family) and not self._stages_itself(name)
+
+    def _stages_itself(self, name: str) -> bool:
+        return stages_itself(self._tasks[name], self._chosen[name])
 
     def _append(self, appender: _Appender, item: _Item) -> Step:
         if item.operation is None:
@@ -216,17 +223,19 @@ class _Appender:
 
     def stage(self, operation: Operation, task: Task) -> Step:
         """A strided convolution's input, taken apart."""
-        name = operation.inputs[0]
-        if name == self._lowered.source:
-            channels, height, width = self._lowered.values[name].shape
-            source = _engine.Planes(_engine.Space.input, 0, height * width, 0, width, (channels, height, width))
-        else:
-            source = self._planes(name)
+        source = self._source(operation.inputs[0])
         assert task.staging is not None
         memory = self._memory[task.staging.name]
         place = Place(source, self._planes(operation.name), None, self._staged(task), memory.shared)
         add_staging(self._program, task, source, place, memory.shared)
         return Step("stage", operation.layer, task.staging.name, task.staging.planes.shape)
+
+    def _source(self, name: str) -> _engine.Planes:
+        """What is rearranged: a value, or the network's input as it comes from outside."""
+        if name != self._lowered.source:
+            return self._planes(name)
+        channels, height, width = self._lowered.values[name].shape
+        return _engine.Planes(_engine.Space.input, 0, height * width, 0, width, (channels, height, width))
 
     def _staged(self, task: Task) -> _engine.Planes | None:
         if task.staging is None or task.staging.name not in self._memory:
@@ -237,19 +246,20 @@ class _Appender:
         """A convolution or linear layer."""
         source = operation.inputs[0]
         residual = self._planes(operation.residual) if operation.residual is not None else None
-        staged = self._staged(task)
+        itself = stages_itself(task, candidate)
+        staged = None if itself else self._staged(task)
         # With staging the unstaged input may have no memory by now: only the staged planes are read.
-        fed = self._planes(source) if source in self._memory else staged
+        fed = self._source(source) if itself else self._planes(source) if source in self._memory else staged
         assert fed is not None
         place = Place(fed, self._planes(operation.name), residual, staged, self._clear(operation.name))
         packed = task.packed(candidate)
-        add_convolution(self._program, task, candidate, task.filters(packed), place)
+        add_convolution(self._program, task, candidate, packed, place)
         shape = self._lowered.values[operation.name].shape
         kept = int(task.matrix.mask.sum())
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.reads_staged(candidate.family),
+            task.reads_staged(candidate.family) and not itself,
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

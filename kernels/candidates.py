@@ -127,6 +127,17 @@ class Task:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and (family == "pixels" or self.staging.required)
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each filter reads one channel, so that a channel is rearranged just before its filters read it."""
+        return self.staging is not None and self.convolution.inputs.shape[1] == 1
+
+    def channels(self, packed: Packed) -> list[int]:
+        """The one channel that each run reads, -1 for none."""
+        c = self.convolution
+        found: list[int] = c.inputs[c.groups[packed.rows[packed.runs[:, 3]]], 0].tolist()
+        return found
+
     def step(self, family: Family) -> tuple[int, int]:
         """Rows and columns, of what a family reads, from one output to the next."""
         return (1, 1) if self.reads_staged(family) else self.convolution.stride
@@ -191,7 +202,8 @@ class Task:
         for r, s in np.ndindex(*kernel.shape):
             y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
             kernel[r, s] = self.staging.offset(y, x, c.stride) or 0  # unread where no phase has it
-        planes = c.inputs[:, :, None] * (len(self.staging.phases) * geometry.stride)
+        channels = np.zeros_like(c.inputs) if self.one_by_one else c.inputs
+        planes = channels[:, :, None] * (len(self.staging.phases) * geometry.stride)
         return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
 
@@ -211,11 +223,11 @@ def _pixel_candidates(
         if size >= 2 * most:
             continue
         for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
-            for outer in (True, False):
+            for outer in (True,) if task.one_by_one else (True, False):
                 for reordered in (False, True):
                     plain = Candidate("pixels", lanes, size, wanted, runs_outer=outer, reordered=reordered)
                     yield _fitted(plain, task.target, rests.get(size, 0))
-                    if 1 < size <= _engine.MAX_JAMMED and not reordered and task.structure(plain).zeros:
+                    if 1 < size <= _engine.MAX_JAMMED and not task.one_by_one and not reordered and task.structure(plain).zeros:
                         yield _fitted(replace(plain, jammed=True), task.target, 0)
 
 

@@ -69,10 +69,10 @@ class Geometry:
         body = align(self.shape[0], WIDEST) if self.is_vector else self.shape[0] * self.stride
         return align(self.before) + body
 
-    def planes(self, start: int) -> _engine.Planes:
+    def planes(self, start: int, space: _engine.Space = _engine.Space.arena) -> _engine.Planes:
         """The planes when the memory begins at ``start``, a multiple of a cache line."""
         base = start + align(self.before)
-        return _engine.Planes(_engine.Space.arena, base, self.stride, self.before, self.pitch, self.shape)
+        return _engine.Planes(space, base, self.stride, self.before, self.pitch, self.shape)
 
     def as_row(self, start: int) -> _engine.Planes:
         """A vector seen as one plane of one row, for operations that walk planes."""
@@ -105,8 +105,15 @@ class Staging:
     @property
     def planes(self) -> Geometry:
         """Geometry of all planes: the phases of one channel lie together."""
-        channels, height, width = self.geometry.shape
-        return replace(self.geometry, shape=(channels * len(self.phases), height, width))
+        return self._of(self.geometry.shape[0])
+
+    @property
+    def one_channel(self) -> Geometry:
+        """Geometry of the planes of one channel."""
+        return self._of(1)
+
+    def _of(self, channels: int) -> Geometry:
+        return replace(self.geometry, shape=(channels * len(self.phases), *self.geometry.shape[1:]))
 
     def offset(self, y: int, x: int, stride: tuple[int, int]) -> int | None:
         """Floats from a channel's first plane to what is read at row ``y`` and column ``x``; None: nothing."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from . import _engine
 from .candidates import Candidate, Task
+from .layout import LINE
+from .pack import Packed
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Place:
         source: The input.
         target: The output.
         residual: What is added to it, or None.
-        staged: The input rearranged, or None.
+        staged: The whole input rearranged, or None.
         clear: Whether the output's margins must be cleared first.
     """
 
@@ -27,6 +29,19 @@ class Place:
     clear: bool
 
 
+def stages_itself(task: Task, candidate: Candidate) -> bool:
+    """Whether a convolution rearranges its input channel by channel, in memory of the thread that reads it."""
+    return candidate.family == "pixels" and task.one_by_one
+
+
+def scratch_size(task: Task, candidate: Candidate) -> int:
+    """Floats that a thread needs for that, some for vectors that reach beyond the last plane included."""
+    if not stages_itself(task, candidate):
+        return 0
+    assert task.staging is not None
+    return task.staging.one_channel.size + 2 * LINE
+
+
 def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, place: Place, clear: bool) -> None:
     """Append the step that rearranges the input."""
     assert task.staging is not None
@@ -35,14 +50,23 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
 
 
 def add_convolution(
-    program: _engine.Program, task: Task, candidate: Candidate, packed: _engine.Filters, place: Place
+    program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place
 ) -> None:
     """Append the convolution's step."""
     c = candidate
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
+    if stages_itself(task, c):
+        assert task.staging is not None
+        scratch = task.staging.one_channel.planes(0, _engine.Space.scratch)
+        program.staged_conv(
+            task.filters(packed), tile, task.channels(packed), place.source, place.target, place.residual, scratch,
+            task.staging.phases, task.convolution.stride, place.clear,
+        )  # fmt: skip
+        return
     source = place.staged if task.reads_staged(c.family) else place.source
     assert source is not None
     if c.family == "pixels":
-        program.pixel_conv(packed, tile, source, place.target, place.residual, place.clear)
+        program.pixel_conv(task.filters(packed), tile, source, place.target, place.residual, place.clear)
     else:
-        program.channel_conv(packed, tile, source, place.target, place.residual, task.step(c.family), place.clear)
+        step = task.step(c.family)
+        program.channel_conv(task.filters(packed), tile, source, place.target, place.residual, step, place.clear)

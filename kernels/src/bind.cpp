@@ -132,7 +132,8 @@ py::list families(const std::string& isa) {
 }
 
 void bind_types(py::module_& m) {
-  py::enum_<Space>(m, "Space").value("arena", Space::arena).value("input", Space::input).value("output", Space::output);
+  py::enum_<Space>(m, "Space").value("arena", Space::arena).value("input", Space::input).value("output", Space::output)
+      .value("scratch", Space::scratch);
   py::class_<Planes>(m, "Planes")
       .def(py::init([](Space space, std::int64_t base, std::int64_t stride, std::int64_t before, std::int32_t pitch,
                        std::tuple<std::int32_t, std::int32_t, std::int32_t> shape) {
@@ -158,18 +159,31 @@ void add_pool(Program& program, const Planes& from, const Planes& to, bool maxim
                clear);
 }
 
-void add_stage(Program& program, const Planes& from, const Planes& to,
-               const std::vector<std::pair<std::int32_t, std::int32_t>>& phases,
-               std::pair<std::int32_t, std::int32_t> step, bool clear) {
+using Pair = std::pair<std::int32_t, std::int32_t>;
+
+std::vector<Phase> as_phases(const std::vector<Pair>& phases) {
   std::vector<Phase> all;
   for (const auto& p : phases) all.push_back({p.first, p.second});
-  program.stage(from, to, all, step.first, step.second, clear);
+  return all;
+}
+
+void add_stage(Program& program, const Planes& from, const Planes& to, const std::vector<Pair>& phases, Pair step,
+               bool clear) {
+  program.stage(from, to, as_phases(phases), step.first, step.second, clear);
+}
+
+void add_staged_conv(Program& program, const FilterData& filters, const Tile& tile,
+                     const std::vector<std::int32_t>& channels, const Planes& from, const Planes& to,
+                     const Planes* residual, const Planes& scratch, const std::vector<Pair>& phases, Pair step,
+                     bool clear) {
+  program.staged_conv(filters, tile, channels, from, to, residual, scratch, as_phases(phases), step.first, step.second,
+                      clear);
 }
 
 void bind_program(py::module_& m) {
   py::class_<Program>(m, "Program")
-      .def(py::init<const std::string&, int, std::int64_t, std::int64_t, std::int64_t>(), py::arg("isa"),
-           py::arg("threads"), py::arg("arena"), py::arg("input"), py::arg("output"))
+      .def(py::init<const std::string&, int, std::int64_t, std::int64_t, std::int64_t, std::int64_t>(), py::arg("isa"),
+           py::arg("threads"), py::arg("arena"), py::arg("input"), py::arg("output"), py::arg("scratch") = 0)
       .def("pixel_conv", &Program::pixel_conv, py::arg("filters"), py::arg("tile"), py::arg("source"),
            py::arg("target"), py::arg("residual").none(true), py::arg("clear"))
       .def("channel_conv",
@@ -181,6 +195,9 @@ void bind_program(py::module_& m) {
            py::arg("step"), py::arg("clear"))
       .def("stage", &add_stage, py::arg("source"), py::arg("target"), py::arg("phases"), py::arg("step"),
            py::arg("clear"))
+      .def("staged_conv", &add_staged_conv, py::arg("filters"), py::arg("tile"), py::arg("channels"),
+           py::arg("source"), py::arg("target"), py::arg("residual").none(true), py::arg("scratch"), py::arg("phases"),
+           py::arg("step"), py::arg("clear"))
       .def("pool", &add_pool, py::arg("source"), py::arg("target"), py::arg("maximum"), py::arg("window"),
            py::arg("count_padding"), py::arg("clear"))
       .def("add",

@@ -6,6 +6,7 @@
 
 #include "dispatch.hpp"
 #include "functions.hpp"
+#include "staged_conv.hpp"
 
 namespace prunemap {
 namespace {
@@ -95,13 +96,15 @@ Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 }  // namespace
 
-Program::Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output)
+Program::Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output,
+                 std::int64_t scratch)
     : table_(find_table(isa)),
       threads_(checked_threads(threads)),
       arena_size_(buffer_size(arena)),
       input_(buffer_size(input)),
       output_(buffer_size(output)),
-      arena_(static_cast<std::size_t>(arena)),
+      scratch_(scratch == 0 ? 0 : buffer_size(scratch)),
+      arena_(static_cast<std::size_t>(buffer_size(arena + threads * scratch_))),
       pool_(threads) {}
 
 template <class T>
@@ -175,7 +178,10 @@ const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int
 }
 
 std::int64_t Program::capacity(Space space) const {
-  return space == Space::arena ? arena_size_ : space == Space::input ? input_ : output_;
+  return space == Space::arena     ? arena_size_
+         : space == Space::scratch ? scratch_
+         : space == Space::input   ? input_
+                                   : output_;
 }
 
 void Program::check_planes(const Planes& p, const char* what) const {
@@ -191,10 +197,9 @@ void Program::check_span(const Planes& p, std::int64_t span, const char* what) c
 }
 
 void Program::check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const {
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   for (const std::int32_t offset : *filters.offsets)
-    require(from.base + offset >= 0 && from.base + offset + reach <= arena_size_,
-            "convolution: an offset leads outside the arena");
+    require(from.base + offset >= 0 && from.base + offset + reach <= capacity(from.space),
+            "convolution: an offset leads outside the memory of the input");
 }
 
 void Program::check_residual(const Planes& residual, const Planes& to) const {
@@ -232,8 +237,8 @@ std::int64_t Program::check_rest(const FilterData& filters, const Tile& tile, co
   return flat_size(to) / family.lanes;
 }
 
-void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                         const Planes* residual, bool clear) {
+PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                                   const Planes* residual) {
   const PixelFamily& family = pixel_family(table_, tile);
   const Planes other = residual != nullptr ? *residual : absent();
   check_planes(from, "convolution: bad input planes");
@@ -253,12 +258,36 @@ void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Plan
   const std::int64_t whole = check_rest(filters, tile, to, family);
   const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
   const Filters kept = keep_filters(filters, to, 0);
-  PixelConv c{kept, from.base, to.base, to.stride, other.base, other.stride, mask(to, family.lanes, vectors),
-              static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, tile.rest,
-              ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
-                          0, 1, tile.rest, true, false}};
-  const std::int64_t units = tiles + (tile.rest > 0 ? 1 : 0);
-  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(units), to, whole * family.lanes, clear);
+  return {kept, from.base, to.base, to.stride, other.base, other.stride, mask(to, family.lanes, vectors),
+          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, tile.rest,
+          ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
+                      0, 1, tile.rest, true, false}};
+}
+
+void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                         const Planes* residual, bool clear) {
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  const PixelConv c = make_pixel_conv(filters, tile, from, to, residual);
+  const std::int64_t units = c.tiles + (c.rest > 0 ? 1 : 0);
+  push(pixel_family(table_, tile).run, c, tile.runs_outer ? run_work(filters) : equal_work(units), to,
+       std::int64_t{c.vectors} * tile.lanes, clear);
+}
+
+void Program::staged_conv(const FilterData& filters, const Tile& tile, const std::vector<std::int32_t>& channels,
+                          const Planes& from, const Planes& to, const Planes* residual, const Planes& scratch,
+                          const std::vector<Phase>& phases, std::int32_t step_y, std::int32_t step_x, bool clear) {
+  require(from.space != Space::scratch && scratch.space == Space::scratch, "convolution: stages into the scratch memory");
+  require(scratch.channels == static_cast<std::int64_t>(phases.size()), "convolution: one scratch plane per phase");
+  require(channels.size() == filters.runs.size(), "convolution: one channel per run");
+  for (const std::int32_t channel : channels) require(channel < from.channels, "convolution: channel out of range");
+  require(tile.runs_outer && filters.sets->size() == 0, "convolution: channels are staged run by run");
+  Stage stage = make_stage(from, scratch, phases, step_y, step_x);
+  check_span(scratch, scratch.stride, "convolution: scratch planes end outside their memory");
+  stage.from.channels = 1;
+  const PixelFamily& family = pixel_family(table_, tile);
+  const StagedConv c{stage, make_pixel_conv(filters, tile, scratch, to, residual), table_.stage, family.run,
+                     keep(channels), std::int64_t{stage.vectors} * table_.pixel[0].lanes};
+  push(prunemap::staged_conv, c, run_work(filters), to, std::int64_t{c.conv.vectors} * tile.lanes, clear);
 }
 
 void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
@@ -278,6 +307,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   check_reach(filters, from, distance(std::int64_t{from.pitch} * step_y, to.height - 1, far) +
                                  distance(step_x, to.width - 1, far) + 1);
   if (residual != nullptr) check_residual(other, to);
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   const Filters kept = keep_filters(filters, to, wide);
   const bool direct = whole_vectors(filters, wide, to, residual);
   if (residual != nullptr && !direct)  // read in whole vectors
@@ -289,13 +319,11 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
 }
 
-void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
-                    std::int32_t step_x, bool clear) {
+Stage Program::make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+                          std::int32_t step_x) {
   check_planes(from, "stage: bad input planes");
   check_planes(to, "stage: bad output planes");
-  require(to.space != Space::input, "stage: the input cannot be written");
   require(step_y >= 1 && step_x >= 1 && !phases.empty(), "stage: bad steps");
-  require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
   require(std::int64_t{step_y} * (to.height - 1) < from.height, "stage: output planes are too high");
   for (const Phase& p : phases)
     require(p.row >= 0 && p.row < from.height && p.column > -kMaxWindow && p.column < from.width,
@@ -310,7 +338,16 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
     s.mask = keep(masks);
     s.vectors = static_cast<std::int32_t>(vectors);
   }
-  push(table_.stage, s, equal_work(from.channels), to, s.vectors * lanes, clear);
+  return s;
+}
+
+void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+                    std::int32_t step_x, bool clear) {
+  require(to.space != Space::input, "stage: the input cannot be written");
+  require(from.space != Space::scratch && to.space != Space::scratch, "stage: scratch memory is for steps in between");
+  require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
+  const Stage s = make_stage(from, to, phases, step_y, step_x);
+  push(table_.stage, s, equal_work(from.channels), to, std::int64_t{s.vectors} * table_.pixel[0].lanes, clear);
 }
 
 // Whether planes differ by shifts only and may be walked flat, `span` floats of each.

@@ -35,7 +35,9 @@ struct Tile {
 
 class Program {
  public:
-  Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output);
+  // Sizes in floats; `scratch`: of memory for steps in between, one for each thread.
+  Program(const std::string& isa, int threads, std::int64_t arena, std::int64_t input, std::int64_t output,
+          std::int64_t scratch = 0);
 
   // Each adds a step. `clear`: the output's margins may hold what another tensor left there. `residual` may be null.
   // All throw std::invalid_argument when a step could touch memory outside its buffers.
@@ -45,6 +47,10 @@ class Program {
                     const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
              std::int32_t step_x, bool clear);
+  // A pixel_conv whose runs read one channel each, `channels`, which is staged to `scratch` just before: its planes.
+  void staged_conv(const FilterData& filters, const Tile& tile, const std::vector<std::int32_t>& channels,
+                   const Planes& from, const Planes& to, const Planes* residual, const Planes& scratch,
+                   const std::vector<Phase>& phases, std::int32_t step_y, std::int32_t step_x, bool clear);
   void pool(Pool pool, bool clear);  // sets `whole` itself
   void add(const Planes& from, const Planes* other, const Planes& to, float low, float high, bool clear);
   void function(const std::string& name, const Planes& from, const Planes& to, bool clear);
@@ -87,6 +93,10 @@ class Program {
   template <class T>
   const T* keep(const Shared<T>& values);
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int64_t slots_per_run);
+  PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                            const Planes* residual);
+  Stage make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+                   std::int32_t step_x);
   const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift = 0);
   bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;
@@ -96,12 +106,13 @@ class Program {
   bool whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
   std::int64_t check_rest(const FilterData& filters, const Tile& tile, const Planes& to, const PixelFamily& family) const;
-  void run_part(const Frame& frame, int part);
+  Frame frame_of(const float* input, float* output, int part);
+  void run_part(const float* input, float* output, int part);
   void run_step(const Step& step, const Frame& frame, int part) const;
 
   const KernelTable& table_;
   int threads_;
-  std::int64_t arena_size_, input_, output_;
+  std::int64_t arena_size_, input_, output_, scratch_;
   Buffer<float> arena_;
   std::vector<Step> steps_;
   std::vector<std::shared_ptr<void>> kept_;

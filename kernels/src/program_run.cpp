@@ -1,43 +1,27 @@
-#include <cstring>
 #include <stdexcept>
 
 #include "clock.hpp"
 #include "float_mode.hpp"
+#include "margins.hpp"
 #include "program.hpp"
 
 namespace prunemap {
-namespace {
-
-void zero(float* from, std::int64_t count) {
-  if (count > 0) std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float));
-}
-
-// Everything of a tensor that is not a pixel and that the step does not write itself.
-void clear_margins(float* arena, const Planes& p, std::int64_t covered) {
-  float* base = arena + p.base;
-  zero(base - p.before, p.before);
-  const std::int64_t body = std::int64_t{p.pitch} * (p.height - 1) + p.width;
-  const std::int64_t written = covered > body ? covered : body;
-  for (std::int64_t channel = 0; channel < p.channels; ++channel) {
-    float* plane = base + channel * p.stride;
-    zero(plane + written, p.stride - written);
-    if (covered > 0 || p.pitch == p.width) continue;
-    for (std::int64_t y = 0; y + 1 < p.height; ++y) zero(plane + y * p.pitch + p.width, p.pitch - p.width);
-  }
-}
-
-}  // namespace
 
 void Program::run_step(const Step& step, const Frame& frame, int part) const {
   if (part == 0)
-    for (const Margin& margin : step.margins) clear_margins(frame.arena, margin.planes, margin.covered);
+    for (const Margin& margin : step.margins) clear_margins(frame.arena + margin.planes.base, margin.planes, margin.covered);
   const auto index = static_cast<std::size_t>(part);
   if (step.bounds[index] < step.bounds[index + 1])
     step.run(step.parameters, frame, step.bounds[index], step.bounds[index + 1]);
 }
 
-void Program::run_part(const Frame& frame, int part) {
+Frame Program::frame_of(const float* input, float* output, int part) {
+  return {arena_.data(), input, output, arena_size_ + part * scratch_};
+}
+
+void Program::run_part(const float* input, float* output, int part) {
   const FlushDenormals mode;
+  const Frame frame = frame_of(input, output, part);
   for (const Step& step : steps_) {
     run_step(step, frame, part);
     pool_.barrier();
@@ -52,8 +36,7 @@ std::int64_t Program::images(std::int64_t size) const {
 void Program::run(const float* input, float* output, std::int64_t images) {
   const std::lock_guard<std::mutex> lock(running_);
   for (std::int64_t i = 0; i < images; ++i) {
-    const Frame frame{arena_.data(), input + i * input_, output + i * output_};
-    pool_.run([&](int part) { run_part(frame, part); });
+    pool_.run([&](int part) { run_part(input + i * input_, output + i * output_, part); });
   }
 }
 
@@ -66,11 +49,10 @@ void Program::check_timing(std::int64_t size, std::int64_t repeats, std::size_t 
 
 std::vector<double> Program::time(const float* input, float* output, std::int64_t repeats) {
   const std::lock_guard<std::mutex> lock(running_);
-  const Frame frame{arena_.data(), input, output};
   std::vector<double> taken(static_cast<std::size_t>(repeats));
   for (double& each : taken) {
     const double start = seconds();
-    pool_.run([&](int part) { run_part(frame, part); });
+    pool_.run([&](int part) { run_part(input, output, part); });
     each = seconds() - start;
   }
   return taken;
@@ -79,12 +61,12 @@ std::vector<double> Program::time(const float* input, float* output, std::int64_
 std::vector<double> Program::time_steps(const float* input, float* output, std::int64_t repeats,
                                         const std::vector<std::size_t>& chosen) {
   const std::lock_guard<std::mutex> lock(running_);
-  const Frame frame{arena_.data(), input, output};
   for (const std::size_t index : chosen)
     if (index >= steps_.size()) throw std::out_of_range("no such step");
   std::vector<double> taken(static_cast<std::size_t>(repeats) * chosen.size());
   pool_.run([&](int part) {
     const FlushDenormals mode;
+    const Frame frame = frame_of(input, output, part);
     double* to = taken.data();
     for (std::int64_t r = 0; r < repeats; ++r) {
       double start = seconds();

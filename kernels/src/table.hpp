@@ -9,9 +9,10 @@ struct Frame {
   float* arena;
   const float* input;
   float* output;
+  std::int64_t scratch;  // floats from the arena to memory that no other thread uses
 };
 
-enum class Space : std::int32_t { arena, input, output };
+enum class Space : std::int32_t { arena, input, output, scratch };
 
 // Planes of one tensor: pixel (c, y, x) lies at base + c * stride + y * pitch + x. In the arena everything between the
 // pixels, and `before` floats ahead of the first, is zero: rows and planes share these margins as their padding.
