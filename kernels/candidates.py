@@ -132,6 +132,11 @@ class Task:
         """Whether each filter reads one channel, so that a channel is rearranged just before its filters read it."""
         return self.staging is not None and self.convolution.inputs.shape[1] == 1
 
+    @property
+    def orders(self) -> tuple[bool, ...]:
+        """Whether runs may be the outer loop over pixels, and tiles; what is rearranged for a run serves all tiles."""
+        return (True,) if self.one_by_one else (True, False)
+
     def channels(self, packed: Packed) -> list[int]:
         """The one channel that each run reads, -1 for none."""
         c = self.convolution
@@ -223,7 +228,7 @@ def _pixel_candidates(
         if size >= 2 * most:
             continue
         for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
-            for outer in (True,) if task.one_by_one else (True, False):
+            for outer in task.orders:
                 for reordered in (False, True):
                     plain = Candidate("pixels", lanes, size, wanted, runs_outer=outer, reordered=reordered)
                     yield _fitted(plain, task.target, rests.get(size, 0))

@@ -65,7 +65,7 @@ def _dense_forms(candidates: Sequence[Candidate], task: Task, rates: AbstractMap
     """How the layer would be computed if nothing were pruned, best estimate first, in both orders."""
     dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
     ranked = sorted(dense, key=lambda c: (estimate(task, c, rates), c))
-    return [replace(c, runs_outer=outer) for c in ranked for outer in (True, False)]
+    return [replace(c, runs_outer=outer) for c in ranked for outer in task.orders]
 
 
 def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bool:
