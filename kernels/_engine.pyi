@@ -33,9 +33,7 @@ class Tile:
     def __init__(self, lanes: int, vectors: int, rows: int, columns: int, rest: int, runs_outer: bool) -> None: ...
 
 class Program:
-    def __init__(
-        self, isa: str, threads: int, arena: int, input: int, output: int, scratch: int = 0
-    ) -> None: ...
+    def __init__(self, isa: str, threads: int, arena: int, input: int, output: int, scratch: int = 0) -> None: ...
     def pixel_conv(
         self, filters: Filters, tile: Tile, source: Planes, target: Planes, residual: Planes | None, clear: bool
     ) -> None: ...
@@ -97,3 +95,17 @@ def families(isa: str) -> list[tuple[int, dict[int, int], dict[int, int], dict[i
 def gather_weights(
     weights: npt.NDArray[np.float32], listed: npt.NDArray[np.bool_], filters: npt.NDArray[np.int64], width: int
 ) -> npt.NDArray[np.float32]: ...
+def jam_weights(
+    weights: npt.NDArray[np.float32],
+    mask: npt.NDArray[np.bool_],
+    filters: npt.NDArray[np.int64],
+    offsets: npt.NDArray[np.int32],
+    groups: npt.NDArray[np.int64],
+    block: int,
+) -> tuple[
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int64],
+    npt.NDArray[np.int32],
+    npt.NDArray[np.float32],
+    npt.NDArray[np.int32],
+]: ...

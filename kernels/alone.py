@@ -13,7 +13,7 @@ from . import _engine
 from .candidates import Candidate, Task
 from .layout import LINE, WIDEST, Geometry
 from .pack import Packed
-from .place import Place, add_convolution, add_staging, scratch_size, stages_itself
+from .place import Place, add_convolution, add_staging, scratch_size
 
 
 class Alone:
@@ -52,7 +52,7 @@ class Alone:
             lists = replace(candidate, runs_outer=True)
             packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
-            if task.reads_staged(candidate.family) and not stages_itself(task, candidate):
+            if task.reads_staged(candidate.family) and not task.stages_itself(candidate.family):
                 add_staging(program, task, place.source, place, False)
             add_convolution(program, task, candidate, packed, place)
             self._steps.append(range(before, program.steps))

@@ -13,7 +13,7 @@ from .candidates import Candidate, Task
 from .layout import Layout, Staging
 from .operations import Lowered, Operation
 from .pitches import plan_layout
-from .place import Place, add_convolution, add_staging, scratch_size, stages_itself
+from .place import Place, add_convolution, add_staging, scratch_size
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Builder:
         sizes = [math.prod(self._lowered.values[n].shape) for n in (self._lowered.source, self._lowered.result)]
         scratch = max((scratch_size(task, self._chosen[name]) for name, task in self._tasks.items()), default=0)
         _check_size(arena + self._threads * scratch, MAX_FLOATS, "all activations")
-        program = _engine.Program(self._isa, self._threads, arena, *sizes, scratch)
+        program = _engine.Program(self._isa, self._threads, arena, sizes[0], sizes[1], scratch)
         appender = _Appender(program, self._lowered, self._layout, memory)
         steps = tuple(self._append(appender, item) for item in items)
         return Built(program, steps, arena + self._threads * scratch)
@@ -168,7 +168,7 @@ class _Builder:
         return self._tasks[name].reads_staged(self._chosen[name].family) and not self._stages_itself(name)
 
     def _stages_itself(self, name: str) -> bool:
-        return stages_itself(self._tasks[name], self._chosen[name])
+        return self._tasks[name].stages_itself(self._chosen[name].family)
 
     def _append(self, appender: _Appender, item: _Item) -> Step:
         if item.operation is None:
@@ -246,7 +246,7 @@ class _Appender:
         """A convolution or linear layer."""
         source = operation.inputs[0]
         residual = self._planes(operation.residual) if operation.residual is not None else None
-        itself = stages_itself(task, candidate)
+        itself = task.stages_itself(candidate.family)
         staged = None if itself else self._staged(task)
         # With staging the unstaged input may have no memory by now: only the staged planes are read.
         fed = self._source(source) if itself else self._planes(source) if source in self._memory else staged
@@ -255,7 +255,7 @@ class _Appender:
         packed = task.packed(candidate)
         add_convolution(self._program, task, candidate, packed, place)
         shape = self._lowered.values[operation.name].shape
-        kept = int(task.matrix.mask.sum())
+        kept = int(task.matrix.kept.sum())
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],

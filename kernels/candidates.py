@@ -127,15 +127,9 @@ class Task:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and (family == "pixels" or self.staging.required)
 
-    @property
-    def one_by_one(self) -> bool:
-        """Whether each filter reads one channel, so that a channel is rearranged just before its filters read it."""
-        return self.staging is not None and self.convolution.inputs.shape[1] == 1
-
-    @property
-    def orders(self) -> tuple[bool, ...]:
-        """Whether runs may be the outer loop over pixels, and tiles; what is rearranged for a run serves all tiles."""
-        return (True,) if self.one_by_one else (True, False)
+    def stages_itself(self, family: Family) -> bool:
+        """Whether a family rearranges its input itself: where each filter reads one channel, just before it does."""
+        return family == "pixels" and self.staging is not None and self.convolution.inputs.shape[1] == 1
 
     def channels(self, packed: Packed) -> list[int]:
         """The one channel that each run reads, -1 for none."""
@@ -171,7 +165,7 @@ class Task:
             matrix = self.dense_matrix if candidate.dense else self.matrix
             order = self._similar if candidate.reordered else np.arange(len(matrix.groups))
             runs = make_runs(order, matrix.groups, candidate.size, candidate.family == "channels")
-            kept = np.append(matrix.mask.sum(axis=1), 0)[runs.order]
+            kept = np.append(matrix.kept, 0)[runs.order]
             self._structures[key] = Structure(
                 matrix, runs, union_counts(matrix, runs), np.add.reduceat(kept, runs.starts)
             )
@@ -184,7 +178,8 @@ class Task:
     def packed(self, candidate: Candidate) -> Packed:
         """The lists and weights of a candidate."""
         structure = self.structure(candidate)
-        offsets = self._staged_offsets() if self.reads_staged(candidate.family) else self._direct_offsets()
+        staged = self.reads_staged(candidate.family)
+        offsets = self._staged_offsets(candidate.family) if staged else self._direct_offsets()
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
@@ -200,25 +195,34 @@ class Task:
         kernel = rows[:, None] * self.source.pitch + columns
         return (c.inputs[:, :, None] * self.source.stride + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
-    def _staged_offsets(self) -> Ints:
+    def _staged_offsets(self, family: Family) -> Ints:
         assert self.staging is not None
         c, geometry = self.convolution, self.staging.geometry
         kernel = np.zeros(c.weight.shape[2:], dtype=np.int64)
         for r, s in np.ndindex(*kernel.shape):
             y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
             kernel[r, s] = self.staging.offset(y, x, c.stride) or 0  # unread where no phase has it
-        channels = np.zeros_like(c.inputs) if self.one_by_one else c.inputs
+        channels = np.zeros_like(c.inputs) if self.stages_itself(family) else c.inputs
         planes = channels[:, :, None] * (len(self.staging.phases) * geometry.stride)
         return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
 
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
-    """All candidates worth an estimate, in a fixed order."""
+    """All candidates worth an estimate, in a fixed order; runs are the outer loop of each."""
     most = int(np.bincount(task.matrix.groups).max())
     for lanes, pixel, rests, channel in _engine.families(isa):
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
             yield from _pixel_candidates(task, lanes, pixel, rests, most)
         yield from _channel_candidates(task, lanes, channel, most)
+
+
+def other_order(task: Task, candidate: Candidate) -> Candidate | None:
+    """The candidate with tiles as the outer loop; None where that is no other order, or cannot be."""
+    if task.stages_itself(candidate.family):  # what is rearranged for a run serves all tiles
+        return None
+    if candidate.family == "channels" and task.target.shape[1] <= candidate.rows:
+        return None
+    return replace(candidate, runs_outer=False)
 
 
 def _pixel_candidates(
@@ -228,12 +232,12 @@ def _pixel_candidates(
         if size >= 2 * most:
             continue
         for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
-            for outer in task.orders:
-                for reordered in (False, True):
-                    plain = Candidate("pixels", lanes, size, wanted, runs_outer=outer, reordered=reordered)
-                    yield _fitted(plain, task.target, rests.get(size, 0))
-                    if 1 < size <= _engine.MAX_JAMMED and not task.one_by_one and not reordered and task.structure(plain).zeros:
-                        yield _fitted(replace(plain, jammed=True), task.target, 0)
+            for reordered in (False, True):
+                plain = Candidate("pixels", lanes, size, wanted, reordered=reordered)
+                yield _fitted(plain, task.target, rests.get(size, 0))
+                jams = 1 < size <= _engine.MAX_JAMMED and not reordered and not task.stages_itself("pixels")
+                if jams and task.structure(plain).zeros:
+                    yield _fitted(replace(plain, jammed=True), task.target, 0)
 
 
 def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:
@@ -252,8 +256,7 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
         if size >= 2 * most and vectors > 1:
             continue
         for rows, columns in sorted(_channel_tiles(height, width, pixels, step)):
-            for outer in (True, False) if height > rows else (True,):
-                yield Candidate("channels", lanes, size, vectors, rows, columns, runs_outer=outer)
+            yield Candidate("channels", lanes, size, vectors, rows, columns)
 
 
 def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple[int, int]]:

@@ -7,6 +7,8 @@ has none. The finer the runs the fewer zeros are stored, the wider the more work
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +18,11 @@ from . import _engine
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
+Flags = TypeVar("Flags", np.bool_, np.uint64)
 
 SETS = (1 << _engine.MAX_JAMMED) - 1
 """Sets of filters by which the list of a run can be sorted."""
+_WORD = 64
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,19 @@ class Matrix:
     weights: Floats
     mask: Bools
     groups: Ints
+
+    @cached_property
+    def bits(self) -> npt.NDArray[np.uint64]:
+        """The mask, 64 positions per word: (filters, words)."""
+        padded = np.zeros((len(self.mask), -(-self.mask.shape[1] // _WORD) * _WORD // 8), dtype=np.uint8)
+        packed = np.packbits(self.mask, axis=1)
+        padded[:, : packed.shape[1]] = packed
+        return padded.view(np.uint64)
+
+    @cached_property
+    def kept(self) -> Ints:
+        """(filters,): weights that must be computed."""
+        return _count_bits(self.bits)
 
 
 @dataclass(frozen=True)
@@ -103,8 +119,7 @@ def similar_order(matrix: Matrix) -> Ints:
     """Filters ordered so that equal masks of one group stand together, in the order of their first member."""
     if not matrix.mask.size:  # no input is alive: only biases are left
         return np.argsort(matrix.groups, kind="stable")
-    keys = np.packbits(matrix.mask, axis=1)
-    view = np.ascontiguousarray(keys).view([("", np.void, keys.shape[1])]).reshape(-1)
+    view = matrix.bits.view([("", np.void, 8 * matrix.bits.shape[1])]).reshape(-1)
     _, first, inverse = np.unique(view, return_index=True, return_inverse=True)
     return np.lexsort((first[inverse.reshape(-1)], matrix.groups))
 
@@ -114,11 +129,16 @@ def union_counts(matrix: Matrix, runs: Runs) -> Ints:
     counts = np.zeros(len(runs.starts), dtype=np.int64)
     for size in np.unique(runs.sizes).tolist():
         which = np.flatnonzero(runs.sizes == size)
-        counts[which] = _union(matrix.mask, runs, which, size).sum(axis=1)
+        counts[which] = _count_bits(_union(matrix.bits, runs, which, size))
     return counts
 
 
-def _union(mask: Bools, runs: Runs, which: Ints, size: int) -> Bools:
+def _count_bits(words: npt.NDArray[np.uint64]) -> Ints:
+    """Bits that are on, per row."""
+    return np.asarray(np.bitwise_count(words).sum(axis=1), dtype=np.int64)
+
+
+def _union(mask: npt.NDArray[Flags], runs: Runs, which: Ints, size: int) -> npt.NDArray[Flags]:
     union = mask[runs.order[runs.starts[which]]]
     for i in range(1, size):
         union |= mask[runs.order[runs.starts[which] + i]]
@@ -165,23 +185,13 @@ def pack_jammed(matrix: Matrix, runs: Runs, offsets: Ints, block: int) -> Packed
     """
     members = np.arange(_engine.MAX_JAMMED)
     filters = runs.order[runs.starts[:, None] + np.minimum(members, runs.sizes[:, None] - 1)]
-    kept = matrix.mask[filters] & (members < runs.sizes[:, None])[:, :, None]
-    codes = np.packbits(kept, axis=1, bitorder="little")[:, 0]
-    run, position = np.nonzero(codes)
-    code = codes[run, position].astype(np.int64)
-    blocks = -(-matrix.mask.shape[1] // block) or 1
-    key = ((run * blocks + position // block) << _engine.MAX_JAMMED) + code
-    order = np.argsort(key, kind="stable")
-    run, position, code = run[order], position[order], code[order]
-    reads = (code[:, None] >> members & 1).astype(np.bool_)
-    weights = matrix.weights[filters[run], position[:, None]][reads]
-    sets = np.bincount(key, minlength=(len(runs.starts) * blocks) << _engine.MAX_JAMMED).reshape(-1, SETS + 1)[:, 1:]
-    counts, stored = (np.bincount(run, each, len(runs.starts)).astype(np.int64) for each in (None, reads.sum(axis=1)))
-    table = np.stack(
-        [np.cumsum(counts) - counts, np.cumsum(stored) - stored, counts, runs.starts, runs.sizes], axis=1
-    ).astype(np.int64)
-    listed = offsets[matrix.groups[filters[run, 0]], position].astype(np.int32)
-    return Packed(table, listed, weights, runs.order.astype(np.int32), sets.astype(np.int32))
+    filters[members >= runs.sizes[:, None]] = -1
+    entries, stored, listed, weights, sets = _engine.jam_weights(
+        matrix.weights, matrix.mask, filters, offsets.astype(np.int32), matrix.groups[filters[:, 0]], block
+    )
+    begins, stores = (np.cumsum(each) - each for each in (entries, stored))
+    table = np.stack([begins, stores, entries, runs.starts, runs.sizes], axis=1).astype(np.int64)
+    return Packed(table, listed, weights, runs.order.astype(np.int32), sets)
 
 
 @dataclass(frozen=True)

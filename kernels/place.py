@@ -29,14 +29,9 @@ class Place:
     clear: bool
 
 
-def stages_itself(task: Task, candidate: Candidate) -> bool:
-    """Whether a convolution rearranges its input channel by channel, in memory of the thread that reads it."""
-    return candidate.family == "pixels" and task.one_by_one
-
-
 def scratch_size(task: Task, candidate: Candidate) -> int:
-    """Floats that a thread needs for that, some for vectors that reach beyond the last plane included."""
-    if not stages_itself(task, candidate):
+    """Floats that a thread needs to rearrange a channel, some for vectors that reach beyond the last plane included."""
+    if not task.stages_itself(candidate.family):
         return 0
     assert task.staging is not None
     return task.staging.one_channel.size + 2 * LINE
@@ -49,13 +44,11 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
     program.stage(source, place.staged, list(task.staging.phases), task.convolution.stride, clear)
 
 
-def add_convolution(
-    program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place
-) -> None:
+def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append the convolution's step."""
     c = candidate
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
-    if stages_itself(task, c):
+    if task.stages_itself(c.family):
         assert task.staging is not None
         scratch = task.staging.one_channel.planes(0, _engine.Space.scratch)
         program.staged_conv(

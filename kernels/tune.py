@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from .alone import Alone
-from .candidates import Candidate, Task, enumerate_candidates
+from .candidates import Candidate, Task, enumerate_candidates, other_order
 from .estimate import estimate
 from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
 
-PROMISING = 6  # candidates kept by the estimate
+PROMISING = 5  # candidates kept by the estimate
 DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, where that may win
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
-ROUNDS = 7
-BUDGET_SECONDS = 0.02  # after which only the fastest are timed again; at twice that it ends
-HOPELESS = 1.25  # times the best so far: not timed again
+CLOSE = 1.25  # times the best when first timed: timed in the other order of loops too
+HOPELESS = 1.15  # times the best so far: not timed again
+ROUNDS = 5  # of those that are not
+BUDGET_SECONDS = 0.015  # after which no round begins
 
 
 def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
@@ -42,30 +42,26 @@ def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
     plans, key = machine_plans(), f"{isa} {threads} {_digest(task)}"
     known = plans[key]
     if known is None:
-        ranked = promising(task, isa, measured_rates(isa))
-        known = plans[key] = ranked[0] if len(ranked) == 1 else _fastest(task, ranked, isa, threads)
+        known = plans[key] = _fastest(task, promising(task, isa, measured_rates(isa)), isa, threads)
     return known
 
 
 def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
-    """Candidates worth timing, best estimate first; the dense form is always one of them."""
-    everything = list(enumerate_candidates(task, isa))
-    costs = {c: estimate(task, c, rates) for c in everything if c.runs_outer}
-    outer = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
+    """Candidates worth timing, best estimate first; the dense form is always one of them. Runs are the outer loop."""
+    costs = {c: estimate(task, c, rates) for c in enumerate_candidates(task, isa)}
+    ranked = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
     count = PROMISING if task.matrix.weights.size < HEAVY else 1
-    keep = [c for c in outer[:count] if costs[c] < UNLIKELY * costs[outer[0]]]
-    keep += [other for c in keep if (other := replace(c, runs_outer=False)) in everything]
+    keep = [c for c in ranked[:count] if costs[c] < UNLIKELY * costs[ranked[0]]]
     if not task.matrix.mask.all():
-        count = DENSE_FORMS if task.matrix.mask.mean() > LIKELY_DENSE else 1
-        keep += _dense_forms(outer, task, rates)[:count]
+        count = DENSE_FORMS if task.matrix.kept.sum() > LIKELY_DENSE * task.matrix.mask.size else 1
+        keep += _dense_forms(ranked, task, rates)[:count]
     return keep
 
 
 def _dense_forms(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
-    """How the layer would be computed if nothing were pruned, best estimate first, in both orders."""
+    """How the layer would be computed if nothing were pruned, best estimate first."""
     dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
-    ranked = sorted(dense, key=lambda c: (estimate(task, c, rates), c))
-    return [replace(c, runs_outer=outer) for c in ranked for outer in task.orders]
+    return sorted(dense, key=lambda c: (estimate(task, c, rates), c))
 
 
 def _gains(candidate: Candidate, costs: AbstractMapping[Candidate, float]) -> bool:
@@ -78,22 +74,36 @@ def _digest(task: Task) -> str:
     c = task.convolution
     told = (c.weight.shape, c.stride, c.padding, c.dilation, task.source, task.target, task.residual, task.staging)
     code = hashlib.blake2b(repr(told).encode(), digest_size=16)
-    code.update(np.packbits(task.matrix.mask).tobytes())
+    code.update(task.matrix.bits.tobytes())
     code.update(c.inputs.tobytes())
     return code.hexdigest()
 
 
 def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) -> Candidate:
-    """Time all once or twice, then, again and again, those that were not clearly slower."""
-    alone = Alone(task, candidates, isa, threads)
-    best = np.full(len(candidates), np.inf)
+    """Time all twice, those that were close with their loops in the other order too, and again what may still win."""
+    others = [other for c in candidates if (other := other_order(task, c))]
+    every = [*candidates, *others]
+    if len(every) == 1:
+        return every[0]
+    alone = Alone(task, every, isa, threads)
+    best = dict.fromkeys(every, math.inf)
     spent = 0.0
-    for turn in range(ROUNDS):
-        screened = turn >= 2 or spent > BUDGET_SECONDS
-        for index in np.flatnonzero(best <= (best.min() * HOPELESS if screened else np.inf)).tolist():
-            seconds = float(alone.time([index]).sum())
-            best[index] = min(best[index], seconds)
-            spent += seconds
-        if turn >= 1 and spent > 2 * BUDGET_SECONDS:
+
+    def time(which: Sequence[Candidate], rounds: int) -> None:
+        nonlocal spent
+        for _ in range(rounds):
+            for candidate in which:
+                seconds = float(alone.time([every.index(candidate)]).sum())
+                best[candidate] = min(best[candidate], seconds)
+                spent += seconds
+
+    time(candidates, 2)
+    limit = CLOSE * min(best.values())
+    time([c for c in others if best[replace(c, runs_outer=True)] <= limit], 2)
+    for _ in range(ROUNDS):
+        limit = HOPELESS * min(best.values())
+        left = [c for c in every if best[c] <= limit]
+        if len(left) == 1 or spent > BUDGET_SECONDS:
             break
-    return candidates[int(np.argmin(best))]
+        time(left, 1)
+    return min(every, key=lambda c: best[c])

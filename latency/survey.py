@@ -15,7 +15,7 @@ from ..pruning import apply_mapping, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import EVALUATIONS, PATIENCE_SECONDS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
+from .measure import EVALUATIONS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
 from .pace import Pace
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
@@ -30,6 +30,8 @@ MOST_REFINED = 24
 """Most probes that are asked for besides the given ones."""
 REFINING_SECONDS = 60.0
 """After so long no further probes are asked for."""
+AGAIN_SECONDS = 15.0
+"""After so long what is not steady in a turn is not timed again: a few unsteady rows are better known than none."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
 RESIDENT_BYTES = 1 << 30
@@ -235,7 +237,7 @@ class _Surveyor:
         for evaluation in range(EVALUATIONS):
             self._evaluate(pending, evaluation)
             pending = [subject for subject in pending if any(map(self._unstable(subject), subject.weights))]
-            if not pending or time.monotonic() - start > PATIENCE_SECONDS:
+            if not pending or time.monotonic() - start > AGAIN_SECONDS:
                 break
         return [row for subject in subjects for row in self._rows(subject)]
 

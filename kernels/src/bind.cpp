@@ -63,6 +63,35 @@ py::array_t<float> gather_weights(const Array<float>& weights, const Array<bool>
   return gathered;
 }
 
+template <class T>
+py::array_t<T> to_array(const std::vector<T>& values) {
+  return py::array_t<T>(static_cast<py::ssize_t>(values.size()), values.data());
+}
+
+// (entries and weights per run, offsets, weights, (runs * blocks, kSets) entries by set) of lists sorted by sets.
+py::tuple jam_weights(const Array<float>& weights, const Array<bool>& mask, const Array<std::int64_t>& filters,
+                      const Array<std::int32_t>& offsets, const Array<std::int64_t>& groups, std::int64_t block) {
+  require(weights.ndim() == 2 && mask.ndim() == 2 && filters.ndim() == 2 && offsets.ndim() == 2 && groups.ndim() == 1,
+          "jam: expected four matrices and a vector");
+  require(mask.shape(0) == weights.shape(0) && mask.shape(1) == weights.shape(1) && block >= 1 &&
+              offsets.shape(1) == weights.shape(1) && filters.shape(1) == kMaxJammed &&
+              groups.shape(0) == filters.shape(0),
+          "jam: shapes do not fit");
+  for (py::ssize_t i = 0; i < filters.size(); ++i) require(filters.data()[i] < weights.shape(0), "jam: no such filter");
+  for (py::ssize_t i = 0; i < groups.size(); ++i)
+    require(groups.data()[i] >= 0 && groups.data()[i] < offsets.shape(0), "jam: no such group");
+  const Jam from{weights.data(), mask.data(),      filters.data(),  offsets.data(),
+                 groups.data(),  filters.shape(0), weights.shape(1), block};
+  Jammed made;
+  {
+    const py::gil_scoped_release release;
+    made = jam(from);
+  }
+  const auto rows = static_cast<py::ssize_t>(made.sets.size()) / kSets;
+  return py::make_tuple(to_array(made.entries), to_array(made.stored), to_array(made.offsets), to_array(made.weights),
+                        to_array(made.sets).reshape({rows, py::ssize_t{kSets}}));
+}
+
 py::array_t<float> run(Program& program, const Array<float>& input) {
   const std::int64_t images = program.images(input.size());
   py::array_t<float> output({static_cast<py::ssize_t>(images), static_cast<py::ssize_t>(program.output_size())});
@@ -73,10 +102,6 @@ py::array_t<float> run(Program& program, const Array<float>& input) {
     program.run(from, to, images);
   }
   return output;
-}
-
-py::array_t<double> to_array(const std::vector<double>& values) {
-  return py::array_t<double>(static_cast<py::ssize_t>(values.size()), values.data());
 }
 
 py::array_t<double> time_runs(Program& program, const Array<float>& input, std::int64_t repeats) {
@@ -233,6 +258,8 @@ PYBIND11_MODULE(_engine, m) {
   m.attr("MAX_JAMMED") = kMaxJammed;
   m.def("families", &families, py::arg("isa"));
   m.def("gather_weights", &gather_weights, py::arg("weights"), py::arg("listed"), py::arg("filters"), py::arg("width"));
+  m.def("jam_weights", &jam_weights, py::arg("weights"), py::arg("mask"), py::arg("filters"), py::arg("offsets"),
+        py::arg("groups"), py::arg("block"));
   bind_types(m);
   bind_program(m);
   bind_roof(m);

@@ -131,7 +131,8 @@ using Method = std::function<void(Program&, Decoder&)>;
 const std::map<std::string, Method>& methods() {
   static const std::map<std::string, Method> all = {
       {"pixel_conv", method(&Program::pixel_conv)}, {"channel_conv", method(&Program::channel_conv)},
-      {"stage", method(&Program::stage)},           {"pool", method(&Program::pool)},
+      {"stage", method(&Program::stage)},           {"staged_conv", method(&Program::staged_conv)},
+      {"pool", method(&Program::pool)},
       {"add", method(&Program::add)},               {"function", method(&Program::function)},
   };
   return all;
@@ -151,6 +152,7 @@ class Recorded {
         arena_(d.take<std::int64_t>()),
         input_(d.take<std::int64_t>()),
         output_(d.take<std::int64_t>()),
+        scratch_(d.take<std::int64_t>()),
         program_(build({}, threads_, arena_)) {}
 
   void append(const Message& message) {
@@ -182,7 +184,11 @@ class Recorded {
   }
 
   std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, const Moves& moves = {}) const {
-    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_);
+    // Memory behind the arena would hide what reaches beyond it.
+    const bool stages = steps.empty() || std::any_of(steps.begin(), steps.end(), [](const Message& message) {
+      return message.method == "staged_conv";
+    });
+    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, stages ? scratch_ : 0);
     for (const Message& message : steps) apply(*program, message, moves);
     return program;
   }
@@ -234,7 +240,7 @@ class Recorded {
 
   std::string isa_;
   int threads_;
-  std::int64_t arena_, input_, output_;
+  std::int64_t arena_, input_, output_, scratch_;
   Steps steps_;
   std::unique_ptr<Program> program_;
 };

@@ -155,11 +155,11 @@ class Program:
     numbers: ClassVar[Iterator[int]] = itertools.count()
     dropped: ClassVar[list[int]] = []  # noted when a program goes, which may be in the middle of a message
 
-    def __init__(self, isa: str, threads: int, arena: int, input: int, output: int) -> None:
+    def __init__(self, isa: str, threads: int, arena: int, input: int, output: int, scratch: int = 0) -> None:
         self._number, self._output, self.steps = next(self.numbers), output, 0
         while self.dropped:
             self.process.ask("drop", self.dropped.pop())
-        self.process.ask("program", self._number, isa, threads, arena, input, output)
+        self.process.ask("program", self._number, isa, threads, arena, input, output, scratch)
         weakref.finalize(self, self.dropped.append, self._number)
 
     def pixel_conv(self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool) -> None:
@@ -172,6 +172,15 @@ class Program:
 
     def stage(self, source: Any, target: Any, phases: Any, step: Any, clear: bool) -> None:
         self._append("stage", source, target, phases, step, clear)
+
+    def staged_conv(
+        self, filters: Any, tile: Any, channels: Any, source: Any, target: Any, residual: Any, scratch: Any,
+        phases: Any, step: Any, clear: bool,
+    ) -> None:  # fmt: skip
+        channels = list(channels)
+        self._append(
+            "staged_conv", filters, tile, channels, source, target, residual, scratch, list(phases), step, clear
+        )
 
     def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
         self._append("pool", source, target, maximum, window, count_padding, clear)

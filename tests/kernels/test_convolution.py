@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prunemap.kernels import _engine, isas
-from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates
+from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates, other_order
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def build_case(case: Case, integers: bool) -> tuple[nn.Module, torch.Tensor]:
 
 def all_candidates(task: Task, isa: str) -> list[Candidate]:
     found = list(enumerate_candidates(task, isa))
+    found += [other for c in found if (other := other_order(task, c))]
     return [*found, *(Candidate(**{**vars(c), "dense": True}) for c in found[:2])]
 
 

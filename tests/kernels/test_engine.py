@@ -162,6 +162,36 @@ def test_broken_others() -> None:
             _engine.Program("portable", 1, *sizes)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"channels": [2]},
+        {"channels": [0, 1]},
+        {"source": planes(64, space=_engine.Space.scratch)},
+        {"scratch": planes(1024)},
+        {"scratch": planes(64, space=_engine.Space.scratch, shape=(3, 4, 4))},
+        {"scratch": planes(200, space=_engine.Space.scratch)},
+        {"phases": [(0, 9), (0, 0)]},
+        {"phases": [(0, 0)]},
+        {"tile": tile(runs_outer=False)},
+        {"filters": filters(sets=sets(s3=3))},
+        {"filters": filters(offsets=np.array([0, 1, 250], np.int32))},
+        {"target": planes(64, space=_engine.Space.scratch)},
+    ],
+)
+def test_broken_staged_convolutions(broken: dict[str, Any]) -> None:
+    built = _engine.Program("portable", 1, ARENA, 32, 32, 256)
+    given = {
+        "filters": filters(), "tile": tile(), "channels": [1], "source": planes(), "target": planes(1024),
+        "residual": None, "scratch": planes(16, space=_engine.Space.scratch), "phases": [(0, 0), (0, 1)],
+        "step": (1, 1), "clear": True,
+    }  # fmt: skip
+    built.staged_conv(**given)
+    built.run(np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match=r"\w"):
+        built.staged_conv(**{**given, **broken})
+
+
 def ends(over: int) -> _engine.Planes:
     """Two planes of which the last, with its margin, ends ``over`` floats behind the arena."""
     return planes(ARENA - 2 * 48 + over)

@@ -16,13 +16,14 @@ from prunemap.kernels import _engine, compile_network, isas
 from prunemap.pruning import PrunemapError
 
 ARENA = 4096
+SCRATCH_SIZE = 256
 REFUSED = (ValueError, TypeError, IndexError)
 FUZZ = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 POWERS = (15, 16, 30, 31, 32, 40, 61, 62, 63)
 LIMITS = [sign * (2**bits + near) for bits in POWERS for near in (-1, 0) for sign in (1, -1)]
 NEAR = st.one_of(st.integers(-4, 20), st.integers(ARENA - 70, ARENA + 70))
 NUMBERS = st.one_of(NEAR, st.integers(0, ARENA), st.sampled_from(LIMITS))
-SPACES = st.sampled_from([_engine.Space.arena, _engine.Space.arena, _engine.Space.input, _engine.Space.output])
+SPACES = st.sampled_from([_engine.Space.arena, *_engine.Space.__members__.values()])
 PLANES = {"base": 256, "stride": 48, "before": 10, "pitch": 6, "channels": 2, "height": 4, "width": 4}
 RUN = {"offsets": 0, "weights": 0, "count": 3, "filter": 0, "size": 2}
 WINDOW = {"kernel_y": 2, "kernel_x": 2, "step_y": 1, "step_x": 1, "pad_y": 0, "pad_x": 0}
@@ -38,11 +39,10 @@ class Numbers:
     def of(self, name: str, sound: dict[str, int]) -> dict[str, int]:
         return {key: self._replaced.get(f"{name}.{key}", value) for key, value in sound.items()}
 
-    def planes(self, name: str, base: int) -> _engine.Planes:
+    def planes(self, name: str, base: int, space: _engine.Space = _engine.Space.arena) -> _engine.Planes:
         n = self.of(name, {**PLANES, "base": base})
         shape = n["channels"], n["height"], n["width"]
-        space = self._spaces.get(name, _engine.Space.arena)
-        return _engine.Planes(space, n["base"], n["stride"], n["before"], n["pitch"], shape)
+        return _engine.Planes(self._spaces.get(name, space), n["base"], n["stride"], n["before"], n["pitch"], shape)
 
     def tile(self, lanes: int, vectors: int) -> _engine.Tile:
         n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "rest": 0})
@@ -82,6 +82,15 @@ def stage(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, cl
     p.stage(source, target, phases, tuple(n.of("step", {"y": 1, "x": 1}).values()), clear)
 
 
+def staged_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+    residual = n.planes("residual", 2048) if clear else None
+    phases = [tuple(n.of(f"phase{i}", {"row": 0, "column": i}).values()) for i in range(2)]
+    scratch = n.planes("scratch", 16, _engine.Space.scratch)
+    channels, step = list(n.of("channel", {"0": 1}).values()), tuple(n.of("step", {"y": 1, "x": 1}).values())
+    tile = n.tile(_engine.families(isa)[0][0], 2)
+    p.staged_conv(n.filters(2), tile, channels, source, target, residual, scratch, phases, step, clear)
+
+
 def pool(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
     maximum = bool(n.of("pool", {"max": 0})["max"] % 2)
     p.pool(source, target, maximum, tuple(n.of("window", WINDOW).values()), clear, clear)
@@ -95,13 +104,17 @@ def function(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any,
     p.function("tanh", source, target, clear)
 
 
-SOURCE, TARGET, OTHER = ([f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual"))
+SOURCE, TARGET, OTHER, SCRATCH = (
+    [f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual", "scratch")
+)
 FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
 TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "rest", "outer")]
+STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),
-    "stage": (stage, ["phase.s", "phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]),
+    "stage": (stage, ["phase.s", *STAGE]),
+    "staged_conv": (staged_conv, [*OTHER, *SCRATCH, *FILTERS, *TILE, *STAGE, "channel.0"]),
     "pool": (pool, ["pool.max", *(f"window.{key}" for key in WINDOW)]),
     "add": (add, OTHER),
     "function": (function, []),
@@ -111,7 +124,7 @@ STEPS: dict[str, tuple[Append, list[str]]] = {
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("step", STEPS)
 def test_sound_numbers_are_accepted(step: str, isa: str) -> None:
-    program = _engine.Program(isa, 1, ARENA, 64, 64)
+    program = _engine.Program(isa, 1, ARENA, 64, 64, SCRATCH_SIZE)
     numbers = Numbers({}, {})
     for clear in (False, True):
         STEPS[step][0](program, numbers, isa, numbers.planes("source", 256), numbers.planes("target", 1024), clear)
@@ -135,7 +148,7 @@ def test_steps(step: str, isa: str) -> None:
     def fuzz(replaced: dict[str, int], spaces: dict[str, _engine.Space], clear: bool) -> None:
         nonlocal accepted
         numbers = Numbers(replaced, spaces)
-        program = _engine.Program(isa, 1, ARENA, 64, 64)
+        program = _engine.Program(isa, 1, ARENA, 64, 64, SCRATCH_SIZE)
         try:
             append(program, numbers, isa, numbers.planes("source", 256), numbers.planes("target", 1024), clear)
         except (*REFUSED, OverflowError):  # the last: a number too large for an array
@@ -147,14 +160,16 @@ def test_steps(step: str, isa: str) -> None:
     assert accepted > 10
 
 
-@given(st.integers(1, 4).flatmap(lambda n: st.lists(NUMBERS, min_size=n, max_size=n)))
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(NUMBERS, min_size=n, max_size=n)))
 @settings(FUZZ, max_examples=100)
 def test_programs(sizes: list[int]) -> None:
-    given_sizes = [1, ARENA, 64, 64]
+    given_sizes = [1, ARENA, 64, 64, SCRATCH_SIZE]
     given_sizes[: len(sizes)] = sizes
     if any(2**24 < size < 2**31 for size in given_sizes):
         return  # sound, but large
-    sound = 1 <= given_sizes[0] <= 256 and min(given_sizes) > 0 and max(given_sizes) < 2**31
+    threads, arena, *_, scratch = given_sizes
+    sound = 1 <= threads <= 256 and min(given_sizes[:4]) > 0 and max(given_sizes) < 2**31
+    sound = sound and scratch >= 0 and arena + threads * scratch < 2**31
     if sound:
         _engine.Program("portable", min(given_sizes[0], 4), *given_sizes[1:])
     else:
@@ -192,6 +207,36 @@ def test_gathering(changed: dict[str, Any], error: str) -> None:
     arrays = {name: np.asarray(values[name], kind) for name, kind in kinds.items()}
     with pytest.raises(ValueError, match=error):
         _engine.gather_weights(**arrays, width=values["width"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error"),
+    [
+        ({"filters": [[0, 3, -1, -1]]}, "no such filter"),
+        ({"filters": [[0, 1]]}, "shapes"),
+        ({"mask": [[True] * 4] * 2}, "shapes"),
+        ({"groups": [1]}, "no such group"),
+        ({"groups": [-1]}, "no such group"),
+        ({"groups": [0, 0]}, "shapes"),
+        ({"offsets": [[0] * 3]}, "shapes"),
+        ({"block": 0}, "shapes"),
+        ({"weights": np.ones(4)}, "matrices"),
+    ],
+)
+def test_jamming(changed: dict[str, Any], error: str) -> None:
+    sound: dict[str, Any] = {
+        "weights": np.ones((3, 4)), "mask": np.ones((3, 4)), "filters": [[0, 2, -1, -1]], "offsets": [[0] * 4],
+        "groups": [0], "block": 2,
+    }  # fmt: skip
+    kinds = {"weights": np.float32, "mask": np.bool_, "filters": np.int64, "offsets": np.int32, "groups": np.int64}
+
+    def jam(values: dict[str, Any]) -> object:
+        arrays = {name: np.asarray(values[name], kind) for name, kind in kinds.items()}
+        return _engine.jam_weights(**arrays, block=values["block"])
+
+    jam(sound)
+    with pytest.raises(ValueError, match=error):
+        jam({**sound, **changed})
 
 
 SMALL = st.integers(1, 5)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunemap.kernels.pack import Matrix, Packed, make_runs, pack, similar_order, union_counts
+from prunemap.kernels.pack import SETS, Matrix, Packed, make_runs, pack, pack_jammed, similar_order, union_counts
 
 
 def random_matrix(filters: int, positions: int, groups: int, density: float, seed: int) -> Matrix:
@@ -49,6 +49,39 @@ def test_unpacking_gives_the_weights_back(
     packed = pack(matrix, runs, offsets, size if padded else 0)
     assert np.array_equal(unpack(packed, matrix, offsets, size if padded else 0), matrix.weights)
     assert np.array_equal(packed.runs[:, 2], union_counts(matrix, runs))
+
+
+@given(
+    filters=st.integers(1, 12),
+    positions=st.integers(1, 30),
+    density=st.floats(0, 1),
+    size=st.sampled_from([2, 4]),
+    block=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_jammed_lists_give_the_weights_back(
+    filters: int, positions: int, density: float, size: int, block: int, seed: int
+) -> None:
+    """Every entry stands in its block, under the set of filters that read it, and stores no zeros."""
+    matrix = random_matrix(filters, positions, 1, density, seed)
+    runs = make_runs(np.arange(filters), matrix.groups, size, False)
+    offsets = np.random.default_rng(seed).permutation(positions)[None]
+    packed = pack_jammed(matrix, runs, offsets, block)
+    sets = packed.sets.reshape(len(packed.runs), -1, SETS)
+    weights = np.zeros_like(matrix.weights)
+    for run, counts in zip(packed.runs.tolist(), sets, strict=True):
+        entry, stored, count, first, size = run
+        assert counts.sum() == count
+        for number, of_block in enumerate(counts):
+            for code in np.repeat(np.arange(SETS) + 1, of_block).tolist():
+                (position,) = np.flatnonzero(offsets[0] == packed.offsets[entry])
+                assert position // block == number
+                for member in (g for g in range(size) if code >> g & 1):
+                    weights[packed.rows[first + member], position] = packed.weights[stored]
+                    stored += 1
+                entry += 1
+    assert len(packed.weights) == np.count_nonzero(matrix.weights)
+    assert np.array_equal(weights, matrix.weights)
 
 
 def test_runs_stay_within_groups() -> None:
