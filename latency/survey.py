@@ -30,7 +30,7 @@ MOST_REFINED = 24
 """Most probes that are asked for besides the given ones."""
 REFINING_SECONDS = 60.0
 """After so long no further probes are asked for."""
-AGAIN_SECONDS = 15.0
+AGAIN_SECONDS = 10.0
 """After so long what is not steady in a turn is not timed again: a few unsteady rows are better known than none."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
