@@ -8,67 +8,26 @@ table whose text contains the word. Measure while nothing else runs.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
-from typing import Any
 
-Row = dict[str, Any]
+from targets import Figures, Row, Target, bench_once, command_line, print_table
+
 NETWORKS = ("resnet18", "resnet50", "vgg16", "mobilenetv1", "mobilenetv2")
 PEERS = "onnxruntime,openvino,torch"
-WAYS = ("hot", "cold", "in_place")
-OUT = Path(__file__).parents[1] / "build" / "bench"
+WAYS = {"hot": "hot", "weights cold": "cold", "in place": "in_place"}
+"""What layers are measured as; all hot is held against the bounds."""
 Keep = Callable[[Row], bool]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One line: what is measured, the bound, whether larger is better, and how to get the number.
-
-    Of layers there are three numbers: all hot, weights cold, in place. The first is held against the bound.
-    """
-
-    what: str
-    bound: float
-    at_least: bool
-    measured: Callable[[], float | tuple[float, ...]]
-
-    def line(self) -> str:
-        """As a row of a markdown table."""
-        found = self.measured()
-        values = found if isinstance(found, tuple) else (found,)
-        value = values[0]
-        met = value >= self.bound if self.at_least else value <= self.bound
-        sign = ">=" if self.at_least else "<="
-        told = " / ".join(f"{v:.3g}" for v in values)
-        return f"| {self.what} | {sign} {self.bound:g} | {told} | {'yes' if met else 'no'} |"
-
-
-@cache
-def bench(*words: str) -> list[Row]:
-    """Rows of a `prunemap bench` command; each command runs once."""
-    command = [sys.executable, "-m", "prunemap.search_runs.cli", "bench", *words, "--format", "json"]
-    print(f"... prunemap bench {' '.join(words)}", file=sys.stderr, flush=True)
-    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    rows: list[Row] = json.loads(text)
-    OUT.mkdir(parents=True, exist_ok=True)
-    name = "-".join(word.lstrip("-").replace(":", "").replace(",", "_") for word in words)
-    (OUT / f"{name}.json").write_text(json.dumps({"command": ["prunemap", "bench", *words], "rows": rows}, indent=1))
-    return rows
 
 
 def kernels(network: str, schemes: str, rates: str, *more: str) -> list[Row]:
     """Layers, without the means."""
-    rows = bench("kernels", "--network", network, "--scheme", schemes, "--rate", rates, *more)
+    rows = bench_once("kernels", "--network", network, "--scheme", schemes, "--rate", rates, *more)
     return [row for row in rows if "kind" in row]
 
 
@@ -77,15 +36,17 @@ def any_layer(row: Row) -> bool:
     return True
 
 
-def of_roof(schemes: str, rates: str, variant: str, keep: Keep = any_layer, *more: str) -> tuple[float, ...]:
+def of_roof(schemes: str, rates: str, variant: str, keep: Keep = any_layer, *more: str) -> Figures:
     """Geometric means of the share of the roof over the pruned layers of ResNet-50 under one variant."""
     rows = [r for r in kernels("resnet50", schemes, rates, *more) if r["variant"] == variant and keep(r)]
     pruned = [r for r in rows if r["choice"] == variant and r["layer"].startswith("layer")]
     counts = [len(r["layers"]) for r in pruned]
-    return tuple(
-        math.exp(sum(n * math.log(r[f"{way}_of_roof"]) for n, r in zip(counts, pruned, strict=True)) / sum(counts))
-        for way in WAYS
-    )
+    return {
+        name: math.exp(
+            sum(n * math.log(r[f"{way}_of_roof"]) for n, r in zip(counts, pruned, strict=True)) / sum(counts)
+        )
+        for name, way in WAYS.items()
+    }
 
 
 def large_map(row: Row) -> bool:
@@ -93,40 +54,40 @@ def large_map(row: Row) -> bool:
     return row["output"][0] in (56, 28)
 
 
-def linear(network: str) -> tuple[float, ...]:
+def linear(network: str) -> Figures:
     """The worst linear layer's share of the bandwidth of the level that its weights live in."""
     rows = [r for r in kernels(network, "dense", "1") if r["kind"] == "linear"]
-    return tuple(min(r[f"{way}_of_bound"] for r in rows) for way in WAYS)
+    return {name: min(r[f"{way}_of_bound"] for r in rows) for name, way in WAYS.items()}
 
 
-def whole(network: str, variant: str, key: str) -> float:
+def whole(network: str, variant: str, key: str) -> Figures:
     """One figure of the whole network's comparison."""
     rates = "1.5,4,10" if network != "vgg16" else "4,10"
     schemes = "simd:8,unstructured" if network != "vgg16" else "simd:8"
-    rows = bench("network", "--network", network, "--scheme", schemes, "--rate", rates, "--peers", PEERS)
-    return float(next(r[key] for r in rows if r["engine"] == "prunemap" and r["network"] == variant))
+    rows = bench_once("network", "--network", network, "--scheme", schemes, "--rate", rates, "--peers", PEERS)
+    row = next(r for r in rows if r["engine"] == "prunemap" and r["network"] == variant)
+    return {key: float(row[key]), "ms": row["median_ms"]}
 
 
-def worst_of_dense() -> float:
-    """The slowest pruned network against our own dense one."""
-    found = []
-    for network in NETWORKS:
-        whole(network, "dense", "of_dense")
-        rows = bench("network", "--network", network, "--scheme", "simd:4,unstructured", "--rate", "1.5")
-        found += [r["of_dense"] for r in rows]
-    return max(found)
+def of_dense(network: str) -> Figures:
+    """The slower of two hardly pruned networks against our own dense one."""
+    rows = bench_once("network", "--network", network, "--scheme", "simd:4,unstructured", "--rate", "1.5")
+    found = {r["network"]: float(r["of_dense"]) for r in rows if r["network"] != "dense"}
+    return {"slower": max(found.values()), **found}
 
 
-def two_threads() -> float:
+def two_threads() -> Figures:
     """Time of ResNet-50 under simd:8 at rate 4 on one thread over that on two."""
-    one, two = (bench("network", "--network", "resnet50", "--threads", count)[1]["median_ms"] for count in ("1", "2"))
-    return float(one / two)
+    one, two = (
+        bench_once("network", "--network", "resnet50", "--threads", count)[1]["median_ms"] for count in ("1", "2")
+    )
+    return {"speed-up": float(one / two)}
 
 
-def small_network() -> float:
+def small_network() -> Figures:
     """onnxruntime's dense time over ours, for a CIFAR-size network."""
-    rows = bench("network", "--network", "resnet20", "--shape", "3x32x32", "--peers", "onnxruntime")
-    return 1.0 / float(rows[1]["of_peer"])
+    rows = bench_once("network", "--network", "resnet20", "--shape", "3x32x32", "--peers", "onnxruntime")
+    return {"speed-up": 1.0 / float(rows[1]["of_peer"])}
 
 
 COMPILE = """
@@ -197,26 +158,17 @@ def whole_networks() -> Iterator[Target]:
         measured = partial(whole, network, "dense", "of_peer")
         yield Target(f"{network}, dense, of the fastest peer's dense time", 1.05, False, measured)
     yield Target("ResNet-50, simd:8 at rate 4, 2 threads, speed-up over one", 1.8, True, two_threads)
-    yield Target("any network, simd:4 and unstructured, rate 1.5, of our own dense", 1.03, False, worst_of_dense)
-    yield Target("ResNet-50, compiling the first time, s", 8.0, False, lambda: compile_seconds()[0])
-    yield Target("ResNet-50, compiling again, s", 1.0, False, lambda: compile_seconds()[1])
+    for network in NETWORKS:
+        what = f"{network}, simd:4 and unstructured at rate 1.5, of our own dense"
+        yield Target(what, 1.03, False, partial(of_dense, network))
+    yield Target("ResNet-50, compiling the first time, s", 8.0, False, lambda: {"s": compile_seconds()[0]})
+    yield Target("ResNet-50, compiling again, s", 1.0, False, lambda: {"s": compile_seconds()[1]})
     yield Target("resnet20 at 32x32, simd:8 at rate 4, speed-up over onnxruntime dense", 2.5, True, small_network)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table; every line as soon as it is known."""
-    global OUT
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="WORD", help="lines that contain this")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="where the commands' JSON goes")
-    args = parser.parse_args(argv)
-    OUT = args.out
-    start = time.monotonic()
-    print("| what | reach | measured (layers: hot / cold / in place) | met |\n|---|---|---|---|")
-    for target in targets():
-        if args.only in target.what:
-            print(target.line(), flush=True)
-    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+    """Print the table."""
+    print_table(targets(), command_line(__doc__).parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ contains the word. A line that fails says why, and the others follow. Measure wh
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,14 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
+from targets import Figures, Row, Target, bench, bench_once, command_line, keep, print_table
 from torch import nn
 
 from prunemap.envs import build_network
@@ -39,17 +36,12 @@ from prunemap.pruning.schemes import SCHEMES
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Row = dict[str, Any]
-Figures = dict[str, float]
-"""What was measured, by name; the first is held against the bound."""
-
 NETWORKS = {"resnet18": "3x224x224", "mobilenetv2": "3x224x224", "resnet20": "3x32x32", "resnet8": "3x8x8"}
 REPEATED = ("resnet20", "resnet18")
 GRIDS = ("layer1.0.conv1", "layer2.1.conv1")
 EVERY_FAMILY = tuple(SCHEMES[name].example for name in SCHEMES if name != "dense")
 RATES = (1.5, 2.0, 4.0, 8.0, 16.0)
 SAME, QUIET = 0.02, 0.03
-LIMIT_SECONDS = 2 * 3600.0
 
 
 @dataclass
@@ -59,79 +51,9 @@ class Settings:
     mappings: int = 100
     pairs: int = 20
     seed: int = 1
-    out: Path = Path(__file__).parents[1] / "build" / "bench"
 
 
 SETTINGS = Settings()
-
-
-@dataclass(frozen=True)
-class Target:
-    """One line: what is measured, the bound if there is one, whether larger is better, and how to get the figures."""
-
-    what: str
-    bound: float | None
-    at_least: bool
-    measured: Callable[[], Figures]
-
-    def line(self) -> str:
-        """As a row of a markdown table; of a failure, its last line."""
-        reach = "-" if self.bound is None else f"{'>=' if self.at_least else '<='} {self.bound:g}"
-        try:
-            found = self.measured()
-        except Exception as error:  # whatever it was, the other lines are worth having
-            reason = (str(error).strip().splitlines() or [""])[-1].replace("|", "/")
-            return f"| {self.what} | {reach} | {type(error).__name__}: {reason} | no |"
-        (first, *others) = found.items()
-        told = f"{first[1]:.3g}" + "".join(f"; {name} {value:.3g}" for name, value in others)
-        return f"| {self.what} | {reach} | {told} | {self._met(first[1])} |"
-
-    def _met(self, value: float) -> str:
-        if self.bound is None:
-            return "-"
-        return "yes" if (value >= self.bound if self.at_least else value <= self.bound) else "no"
-
-
-def keep(name: str, found: Any) -> None:
-    """Write what a line rests on to the folder, as JSON."""
-    SETTINGS.out.mkdir(parents=True, exist_ok=True)
-    (SETTINGS.out / f"{name}.json").write_text(json.dumps(found, indent=1))
-
-
-def bench(*words: str) -> list[Row]:
-    """Rows of a `prunemap bench` command; what it tells meanwhile goes to a file.
-
-    Raises:
-        RuntimeError: When it fails, with the last line that it told, or takes too long.
-    """
-    name = "-".join(word.lstrip("-").replace(":", "").replace(",", "_") for word in words)
-    command = [sys.executable, "-m", "prunemap.search_runs.cli", "bench", *words, "--format", "json"]
-    SETTINGS.out.mkdir(parents=True, exist_ok=True)
-    log, start = SETTINGS.out / f"{name}.log", time.monotonic()
-    print(f"... prunemap bench {' '.join(words)}", end="", file=sys.stderr, flush=True)
-    with log.open("w", encoding="utf-8") as told:
-        try:
-            done = subprocess.run(
-                command, check=False, stdout=subprocess.PIPE, stderr=told, text=True, timeout=LIMIT_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise RuntimeError(f"not done after {LIMIT_SECONDS:.0f} s") from None
-    print(f" {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    if done.returncode:
-        last = (log.read_text(encoding="utf-8").strip().splitlines() or ["no word"])[-1]
-        raise RuntimeError(f"exit status {done.returncode}: {last}")
-    rows: list[Row] = json.loads(done.stdout)
-    keep(name, {"command": ["prunemap", "bench", *words], "rows": rows})
-    return rows
-
-
-@cache
-def tried(*words: str) -> list[Row] | RuntimeError:
-    """As ``bench``, but each command runs once, whether it fails or not: several lines ask for the same."""
-    try:
-        return bench(*words)
-    except RuntimeError as error:
-        return error
 
 
 def alone(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -147,9 +69,7 @@ def alone(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def agreement(network: str, model: str, half: str, key: str) -> Figures:
     """One figure of random mappings, beside a constant prediction and how many measurements were not steady."""
     words = ("--network", network, "--shape", NETWORKS[network], "--mappings", str(SETTINGS.mappings))
-    found = tried("latency", *words, "--model", model, "--seed", str(SETTINGS.seed))
-    if isinstance(found, RuntimeError):
-        raise found
+    found = bench_once("latency", *words, "--model", model, "--seed", str(SETTINGS.seed))
     row = next(row for row in found if row.get("half") == half)
     beside = {"a constant": row["constant"], "largest": row["largest"]} if key == "mean" else {}
     flags = {flag: row[flag] for flag in ("unstable", "disturbed")}
@@ -367,23 +287,16 @@ def targets() -> Iterator[Target]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table; every line as soon as it is known."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="WORD", help="lines that contain this")
+    """Print the table."""
+    parser = command_line(__doc__)
     parser.add_argument("--mappings", type=int, default=100, metavar="N", help="random mappings of each network (100)")
     parser.add_argument(
         "--pairs", type=int, default=20, metavar="N", help="A/A pairs; half as many beside training (20)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the mappings (1)")
-    parser.add_argument("--out", type=Path, default=SETTINGS.out, metavar="FOLDER", help="where JSON and logs go")
     args = parser.parse_args(argv)
-    SETTINGS.mappings, SETTINGS.pairs, SETTINGS.seed, SETTINGS.out = args.mappings, args.pairs, args.seed, args.out
-    start = time.monotonic()
-    print("| what | reach | measured | met |\n|---|---|---|---|", flush=True)
-    for target in targets():
-        if args.only in target.what:
-            print(target.line(), flush=True)
-    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+    SETTINGS.mappings, SETTINGS.pairs, SETTINGS.seed = args.mappings, args.pairs, args.seed
+    print_table(targets(), args)
 
 
 if __name__ == "__main__":
