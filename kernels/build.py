@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Built:
-    """A program, what its steps are, and the floats of its arena."""
+    """A program, what its steps are, and the floats of its arena and of all threads' scratch memory."""
 
     program: _engine.Program
     steps: tuple[Step, ...]

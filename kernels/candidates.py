@@ -17,6 +17,7 @@ from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jamm
 
 Family = Literal["pixels", "channels"]
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
+NEAR = 1 << 18  # floats of a rearranged channel that a thread keeps for itself: the second-level cache holds them
 MOST_ROWS = 4  # of a tile
 
 
@@ -128,13 +129,17 @@ class Task:
         return self.staging is not None and (family == "pixels" or self.staging.required)
 
     def stages_itself(self, family: Family) -> bool:
-        """Whether a family rearranges its input itself: where each filter reads one channel, just before it does."""
-        return family == "pixels" and self.staging is not None and self.convolution.inputs.shape[1] == 1
+        """Whether a family rearranges its input itself: channel by channel, where each has filters of its own."""
+        groups, inputs = self.convolution.inputs.shape
+        if family != "pixels" or self.staging is None or groups == 1 or inputs > 1:
+            return False
+        return self.staging.one_channel.size <= NEAR
 
     def channels(self, packed: Packed) -> list[int]:
         """The one channel that each run reads, -1 for none."""
         c = self.convolution
-        found: list[int] = c.inputs[c.groups[packed.rows[packed.runs[:, 3]]], 0].tolist()
+        read = c.inputs[c.groups[packed.rows[packed.runs[:, 3]]], 0]
+        found: list[int] = np.where(packed.runs[:, 2] > 0, read, -1).tolist()
         return found
 
     def step(self, family: Family) -> tuple[int, int]:

@@ -132,12 +132,11 @@ class _Lowering:
             bias = (old.bias * scale + shift).astype(np.float32)
             self._amend(node, before.name, replace(before, convolution=replace(old, weight=weight, bias=bias)))
             return
-        channels = np.arange(len(live))
-        convolution = Convolution(
-            scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32), channels, channels[:, None],
-            (1, 1), (0, 0), (1, 1),
-        )  # fmt: skip
         source = self._alias[node.inputs[0]]
+        convolution = Convolution(
+            scale.astype(np.float32).reshape(-1, 1, 1, 1), shift.astype(np.float32), live,
+            self._values[source].channels[:, None], (1, 1), (0, 0), (1, 1),
+        )  # fmt: skip
         self._emit(Operation(node.name, "convolution", None, (source,), convolution=convolution))
 
     def _affine(self, node: Node) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -47,19 +47,19 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
 def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append the convolution's step."""
     c = candidate
-    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer)
+    tile, filters = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.rest, c.runs_outer), task.filters(packed)
     if task.stages_itself(c.family):
         assert task.staging is not None
         scratch = task.staging.one_channel.planes(0, _engine.Space.scratch)
         program.staged_conv(
-            task.filters(packed), tile, task.channels(packed), place.source, place.target, place.residual, scratch,
+            filters, tile, task.channels(packed), place.source, place.target, place.residual, scratch,
             task.staging.phases, task.convolution.stride, place.clear,
         )  # fmt: skip
         return
     source = place.staged if task.reads_staged(c.family) else place.source
     assert source is not None
     if c.family == "pixels":
-        program.pixel_conv(task.filters(packed), tile, source, place.target, place.residual, place.clear)
+        program.pixel_conv(filters, tile, source, place.target, place.residual, place.clear)
     else:
         step = task.step(c.family)
-        program.channel_conv(task.filters(packed), tile, source, place.target, place.residual, step, place.clear)
+        program.channel_conv(filters, tile, source, place.target, place.residual, step, place.clear)

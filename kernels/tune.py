@@ -21,8 +21,8 @@ UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 CLOSE = 1.25  # times the best when first timed: timed in the other order of loops too
 HOPELESS = 1.15  # times the best so far: not timed again
-ROUNDS = 5  # of those that are not
-BUDGET_SECONDS = 0.015  # after which no round begins
+ROUNDS = 5  # of all others, after they were timed twice
+BUDGET_SECONDS = 0.015  # after which none of these rounds begins
 
 
 def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:

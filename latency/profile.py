@@ -164,10 +164,10 @@ class Profile:
             PrunemapError: When it is more.
         """
         keys = layer_keys(self.network)
-        steady = {(keys[row.layer], row.choice.scheme) for row in self.survey.rows if not row.unstable}
+        steady = {(keys[row.layer], row.choice) for row in self.survey.rows if not row.unstable}
         worst: dict[str, float] = {}
         for row in self.unstable:
-            if (keys[row.layer], row.choice.scheme) not in steady:
+            if (keys[row.layer], row.choice) not in steady:
                 worst[row.layer] = max(worst.get(row.layer, 0.0), standard_error(row))
         if math.hypot(*worst.values()) > UNSTEADY * self.dense_ms:
             least = max(worst, key=lambda name: worst[name])

@@ -32,8 +32,8 @@ class Row:
         kept: Share of the layer's weights that are not zero and meet live channels.
         ms: Median over rounds of the time that the layer's steps took inside whole-network runs.
         staging_ms: The part of ``ms`` that went into rearranging its input; none where another layer had done so.
-        staged: Whether it read a rearranged input.
-        planes: Planes that it rearranged: channels times phases; 0 where it did not.
+        staged: Whether it read what a step before it had rearranged.
+        planes: Planes that this step made: channels times phases; 0 where there was none or another layer's.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.

@@ -31,7 +31,7 @@ MOST_REFINED = 24
 REFINING_SECONDS = 60.0
 """After so long no further probes are asked for."""
 AGAIN_SECONDS = 10.0
-"""After so long what is not steady in a turn is not timed again: a few unsteady rows are better known than none."""
+"""What is not steady in a turn is timed again, until that has taken so long."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
 RESIDENT_BYTES = 1 << 30
@@ -233,12 +233,13 @@ class _Surveyor:
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
         """Time the subjects, and those with unstable layers again; one row per layer of each."""
         self._base = [*self._base, *subjects][:2]
-        pending, start = list(subjects), time.monotonic()
-        for evaluation in range(EVALUATIONS):
-            self._evaluate(pending, evaluation)
-            pending = [subject for subject in pending if any(map(self._unstable(subject), subject.weights))]
+        self._evaluate(subjects, 0)
+        start = time.monotonic()
+        for evaluation in range(1, EVALUATIONS):
+            pending = [subject for subject in subjects if any(map(self._unstable(subject), subject.weights))]
             if not pending or time.monotonic() - start > AGAIN_SECONDS:
                 break
+            self._evaluate(pending, evaluation)
         return [row for subject in subjects for row in self._rows(subject)]
 
     def _evaluate(self, subjects: Sequence[_Subject], evaluation: int) -> None:

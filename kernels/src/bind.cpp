@@ -73,15 +73,15 @@ py::tuple jam_weights(const Array<float>& weights, const Array<bool>& mask, cons
                       const Array<std::int32_t>& offsets, const Array<std::int64_t>& groups, std::int64_t block) {
   require(weights.ndim() == 2 && mask.ndim() == 2 && filters.ndim() == 2 && offsets.ndim() == 2 && groups.ndim() == 1,
           "jam: expected four matrices and a vector");
-  require(mask.shape(0) == weights.shape(0) && mask.shape(1) == weights.shape(1) && block >= 1 &&
+  require(mask.shape(0) == weights.shape(0) && mask.shape(1) == weights.shape(1) && weights.shape(1) < 1 << 30 && block >= 1 &&
               offsets.shape(1) == weights.shape(1) && filters.shape(1) == kMaxJammed &&
               groups.shape(0) == filters.shape(0),
           "jam: shapes do not fit");
   for (py::ssize_t i = 0; i < filters.size(); ++i) require(filters.data()[i] < weights.shape(0), "jam: no such filter");
   for (py::ssize_t i = 0; i < groups.size(); ++i)
     require(groups.data()[i] >= 0 && groups.data()[i] < offsets.shape(0), "jam: no such group");
-  const Jam from{weights.data(), mask.data(),      filters.data(),  offsets.data(),
-                 groups.data(),  filters.shape(0), weights.shape(1), block};
+  const Jam from{weights.data(), mask.data(),      filters.data(),   offsets.data(),
+                 groups.data(),  filters.shape(0), weights.shape(1), std::min<std::int64_t>(block, 1 << 30)};
   Jammed made;
   {
     const py::gil_scoped_release release;

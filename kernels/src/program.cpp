@@ -297,6 +297,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   const std::int32_t most = family.max_pixels[log2_exact(tile.vectors, 3)], wide = tile.lanes * tile.vectors;
   check_planes(from, "convolution: bad input planes");
   check_planes(to, "convolution: bad output planes");
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
   require(tile.rows >= 1 && tile.rows <= kMaxRows && has_columns(tile.columns, step_x), "convolution: no kernel for this tile");
@@ -307,7 +308,6 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   check_reach(filters, from, distance(std::int64_t{from.pitch} * step_y, to.height - 1, far) +
                                  distance(step_x, to.width - 1, far) + 1);
   if (residual != nullptr) check_residual(other, to);
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   const Filters kept = keep_filters(filters, to, wide);
   const bool direct = whole_vectors(filters, wide, to, residual);
   if (residual != nullptr && !direct)  // read in whole vectors

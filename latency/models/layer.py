@@ -170,7 +170,7 @@ class LayerCosts:
 
 
 def _staging(paid: list[Row]) -> DensityCurve | None:
-    """What rearranging the input costs over the share of its channels that is there; None where no row shows it.
+    """What rearranging the input costs over the share of its planes that is there; None where no row shows it.
 
     Not in proportion: few channels are still in the cache that many have been driven out of.
     """
@@ -179,9 +179,7 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
     most = max(row.planes for row in paid)
     rows = _steadiest_of_each(lambda row: row.planes, paid)
     points = [(row.planes / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
-    full = [cost for share, cost in points if share == 1.0]
-    dense = mean(full) if full else max((cost for _, cost in points), key=lambda cost: cost.ms)
-    return DensityCurve(points, dense)
+    return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
 
 
 def steadiest(rows: list[Row]) -> list[Row]:

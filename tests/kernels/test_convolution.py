@@ -37,6 +37,7 @@ CASES = [
     Case("no_padding", (7, 6), (3, 4), 5),
     Case("groups", (6, 6), (6, 9), 3, {"groups": 3, "padding": 1}),
     Case("depthwise", (8, 9), (5, 5), 3, {"groups": 5, "padding": 1}, 1.0),
+    Case("one_channel_stride", (9, 8), (1, 12), 3, {"stride": 2, "padding": 1}),
     Case("depthwise_stride", (9, 9), (4, 8), 3, {"groups": 4, "stride": 2, "padding": 1}),
     Case("one_pixel_out", (4, 3), (3, 21), (4, 3)),
     Case("one_pixel_map", (1, 1), (7, 70), 3, {"padding": 1}),

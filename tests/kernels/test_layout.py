@@ -101,10 +101,25 @@ def test_margins_stay_where_copies_cost_more() -> None:
     assert pitches == {"resnet50": {7}, "mobilenetv2": {8}}
 
 
+def normalised_first() -> nn.Module:
+    """Batch norms before the convolutions: they cannot be folded."""
+    first, second = nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), nn.BatchNorm2d(256), nn.ReLU(), second)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (build_network("resnet18", width=32), 112),
+        (build_network("mobilenetv2", width=0.25), 112),
+        (normalised_first(), 14),
+    ],
+    ids=["resnet18", "mobilenetv2", "normalised_first"],
+)
 @pytest.mark.parametrize("family", sorted(SCHEMES))
-def test_the_layout_does_not_depend_on_what_is_pruned(family: str) -> None:
-    images = torch.zeros(1, 3, 112, 112)
-    model = build_network("resnet18", width=32).eval()
+def test_the_layout_does_not_depend_on_what_is_pruned(family: str, model: nn.Module, size: int) -> None:
+    images = torch.zeros(1, 3, size, size)
+    model = model.eval()
     network = capture(model, images)
     choice = Choice(SCHEMES[family].example, 1.0 if family == "dense" else 8.0)
     fitting = [layer.name for layer in network.layers if misfit(layer, choice) is None]
@@ -118,7 +133,6 @@ def test_the_layout_does_not_depend_on_what_is_pruned(family: str) -> None:
     assert {name: rows(s.geometry) for name, s in plain.staged.items()} == {
         name: rows(s.geometry) for name, s in other.staged.items()
     }
-    assert any(staging.shifted for staging in plain.staged.values())
 
 
 @pytest.mark.parametrize(("channels", "pitch"), [(256, 14), (512, 15), (2, 15)])

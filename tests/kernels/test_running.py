@@ -43,6 +43,25 @@ def test_batches_runs_and_threads_give_the_same_bits(isa: str, images: torch.Ten
         assert torch.equal(outputs, expected)
 
 
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("copy", [0.0, 1e9])
+def test_channels_are_staged_one_by_one(isa: str, copy: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Depthwise layers of several sizes share the threads' scratch memory, one leaving its pixels in another's margins."""
+    monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
+    generator = torch.Generator().manual_seed(0)
+    sizes = [nn.Conv2d(7, 7, k, stride=s, padding=k // 2, groups=7) for k, s in ((3, 2), (5, 1), (3, 1), (5, 2), (3, 2))]
+    model = nn.Sequential(*sizes).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randint(-2, 3, parameter.shape, generator=generator))
+        images = torch.randint(-3, 4, (2, 7, 33, 30), generator=generator).float()
+        expected = model(images)
+    for threads in (1, 2, 3):
+        compiled = compile_network(model, images, threads, isa, tune=False)
+        assert "stage" not in {step.op for step in compiled.steps}
+        assert torch.equal(compiled(images), expected)
+
+
 def test_networks_run_at_once(images: torch.Tensor) -> None:
     """Each from a thread of its own, and one of them from two."""
     networks = [compiled(images, seed, threads) for seed, threads in ((1, 1), (2, 2), (3, 2))]

@@ -1,0 +1,71 @@
+"""Which candidates are timed, and which wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunemap.kernels import isas, tune
+from prunemap.kernels.candidates import Candidate, Task, other_order
+from prunemap.kernels.rates import nominal_rates
+
+TasksOf = Callable[[nn.Module, torch.Tensor], list[Task]]
+
+
+class Clock:
+    """Stands for ``Alone``: candidates take what a function says, and it is noted which were timed."""
+
+    def __init__(self, seconds: Callable[[Candidate], float]) -> None:
+        self._seconds = seconds
+        self.timed: list[Candidate] = []
+
+    def __call__(self, task: Task, candidates: Sequence[Candidate], isa: str, threads: int) -> Clock:
+        self._candidates = candidates
+        return self
+
+    def time(self, which: Sequence[int]) -> Any:
+        self.timed += [self._candidates[index] for index in which]
+        return np.array([self._seconds(self._candidates[index]) for index in which])
+
+
+def ranked(task: Task) -> list[Candidate]:
+    return tune.promising(task, isas()[0], nominal_rates(isas()[0]))
+
+
+def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14)
+    with torch.no_grad():
+        model[0].weight *= torch.rand(model[0].weight.shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    (task,) = tasks_of(model, images)
+    first, second, *far = ranked(task)
+    assert far
+    times = {first: 1.1e-3, second: 1.0e-3, replace(first, runs_outer=False): 0.9e-3}
+    clock = Clock(lambda candidate: times.get(candidate, 2e-3))
+    monkeypatch.setattr(tune, "Alone", clock)
+    assert tune._fastest(task, ranked(task), isas()[0], 1) == replace(first, runs_outer=False)
+    assert {c for c in clock.timed if not c.runs_outer} == {replace(c, runs_outer=False) for c in (first, second)}
+    assert all(clock.timed.count(candidate) == 2 for candidate in far)
+
+
+def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8))
+    with torch.no_grad():
+        model[0].weight[:, :, 0] = 0.0
+    (task,) = tasks_of(model, torch.zeros(1, 8, 15, 15))
+    pixels = [c for c in ranked(task) if c.family == "pixels"]
+    assert any(c.dense for c in ranked(task))
+    assert pixels
+    assert {other_order(task, candidate) for candidate in pixels} == {None}
+
+
+def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = tasks_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), torch.zeros(1, 3, 2, 2))
+    monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))
+    (candidate, *_) = ranked(task)
+    assert tune._fastest(task, [candidate], isas()[0], 1) == candidate
