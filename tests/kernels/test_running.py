@@ -49,7 +49,9 @@ def test_channels_are_staged_one_by_one(isa: str, copy: float, monkeypatch: pyte
     """Depthwise layers of several sizes share the threads' scratch memory, one leaving its pixels in another's margins."""
     monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
     generator = torch.Generator().manual_seed(0)
-    sizes = [nn.Conv2d(7, 7, k, stride=s, padding=k // 2, groups=7) for k, s in ((3, 2), (5, 1), (3, 1), (5, 2), (3, 2))]
+    sizes = [
+        nn.Conv2d(7, 7, k, stride=s, padding=k // 2, groups=7) for k, s in ((3, 2), (5, 1), (3, 1), (5, 2), (3, 2))
+    ]
     model = nn.Sequential(*sizes).eval()
     with torch.no_grad():
         for parameter in model.parameters():

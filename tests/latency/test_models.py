@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from prunemap.envs import build_network
 from prunemap.latency import MODELS, Profile
 from prunemap.latency.alike import layer_keys
 from prunemap.latency.models.contribution import ContributionModel
+from prunemap.latency.models.layer import LayerCosts
 from prunemap.latency.refine import Refiner
 from prunemap.latency.validation import HALVES, draw_mappings
 from prunemap.pruning import Choice, Mapping, Network, PrunemapError, capture, live_counts
@@ -169,3 +171,19 @@ def test_mappings_are_drawn_from_the_seed_in_two_halves(wide: Network, profiles:
     assert all(1.0 <= choice.rate <= 16.0 for one in first for choice in one.mapping.values())
     logs = np.sort(np.log([one.prediction.ms for one in first if one.half == HALVES[1]]))
     assert np.diff(logs).max() < 3 * np.diff(logs).mean()
+
+
+def test_rearranging_many_channels_costs_more_for_each(wide: Network, profiles: dict[str, Profile]) -> None:
+    """A curve over the planes, which keeps the largest although they were never steady."""
+    rows = [row for row in profiles["table"].survey.rows if row.layer == "conv1"]
+    most = max(row.planes for row in rows)
+    squared = [
+        replace(row, staging_ms=(row.planes / most) ** 2, ms=row.ms - row.staging_ms + (row.planes / most) ** 2)
+        for row in rows
+    ]
+    unsteady = [replace(row, unstable=row.planes == most) for row in squared]
+    for known in (squared, unsteady):
+        staging = LayerCosts(wide.layer("conv1"), known, 1, 0.0).staging
+        assert staging is not None
+        for share in sorted({row.planes / most for row in rows if row.planes}):
+            assert staging.at(share)[0] == pytest.approx(share**2, abs=0.02)

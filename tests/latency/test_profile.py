@@ -14,6 +14,7 @@ import torch
 
 from prunemap.latency import Profile, cached_profile, cost_table, survey, synthesise
 from prunemap.latency.probes import catalogue, choices_of
+from prunemap.latency.rows import Row
 from prunemap.pruning import DENSE, Choice, Mapping, Network, PrunemapError, apply_mapping, capture
 
 SCHEMES = ["unstructured", "simd:8", "block-punched:8x4", "filter", "channel"]
