@@ -46,7 +46,7 @@ def test_batches_runs_and_threads_give_the_same_bits(isa: str, images: torch.Ten
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("copy", [0.0, 1e9])
 def test_channels_are_staged_one_by_one(isa: str, copy: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Depthwise layers of several sizes share the threads' scratch memory, one leaving its pixels in another's margins."""
+    """Depthwise layers of several sizes share scratch memory: one leaves its pixels in another's margins."""
     monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
     generator = torch.Generator().manual_seed(0)
     sizes = [
