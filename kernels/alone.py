@@ -52,7 +52,7 @@ class Alone:
             lists = replace(candidate, runs_outer=True)
             packed = packs[lists] = packs.get(lists) or task.packed(candidate)
             before = program.steps
-            if task.reads_staged(candidate.family) and not task.stages_itself(candidate.family):
+            if task.staged_before(candidate.family):
                 add_staging(program, task, place.source, place, False)
             add_convolution(program, task, candidate, packed, place)
             self._steps.append(range(before, program.steps))

@@ -164,8 +164,7 @@ class _Builder:
         return items
 
     def _staged(self, name: str) -> bool:
-        """Whether a step before the convolution rearranges its input."""
-        return self._tasks[name].reads_staged(self._chosen[name].family) and not self._stages_itself(name)
+        return self._tasks[name].staged_before(self._chosen[name].family)
 
     def _stages_itself(self, name: str) -> bool:
         return self._tasks[name].stages_itself(self._chosen[name].family)
@@ -259,7 +258,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.reads_staged(candidate.family) and not itself,
+            task.staged_before(candidate.family),
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

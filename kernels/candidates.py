@@ -17,7 +17,7 @@ from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jamm
 
 Family = Literal["pixels", "channels"]
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
-NEAR = 1 << 18  # floats of a rearranged channel that a thread keeps for itself: the second-level cache holds them
+MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
 MOST_ROWS = 4  # of a tile
 
 
@@ -133,7 +133,11 @@ class Task:
         groups, inputs = self.convolution.inputs.shape
         if family != "pixels" or self.staging is None or groups == 1 or inputs > 1:
             return False
-        return self.staging.one_channel.size <= NEAR
+        return self.staging.one_channel.size <= MOST_SCRATCH
+
+    def staged_before(self, family: Family) -> bool:
+        """Whether a step before the convolution rearranges what a family reads."""
+        return self.reads_staged(family) and not self.stages_itself(family)
 
     def channels(self, packed: Packed) -> list[int]:
         """The one channel that each run reads, -1 for none."""

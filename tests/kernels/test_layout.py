@@ -10,7 +10,7 @@ from prunemap.envs.networks import build_network
 from prunemap.kernels.arena import place
 from prunemap.kernels.layout import Geometry
 from prunemap.kernels.lowering import lower
-from prunemap.kernels.pitches import plan_layout
+from prunemap.kernels.pitches import _Planner, plan_layout
 from prunemap.pruning import Choice, Mapping, apply_mapping, capture, misfit
 from prunemap.pruning.schemes import SCHEMES
 
@@ -124,7 +124,10 @@ def test_the_layout_does_not_depend_on_what_is_pruned(family: str, model: nn.Mod
     choice = Choice(SCHEMES[family].example, 1.0 if family == "dense" else 8.0)
     fitting = [layer.name for layer in network.layers if misfit(layer, choice) is None]
     pruned = apply_mapping(model, Mapping(dict.fromkeys(fitting, choice)), network)
-    plain, other = (plan_layout(lower(network, m.state_dict())) for m in (model, pruned))
+    lowered = [lower(network, m.state_dict()) for m in (model, pruned)]
+    weighed = [[(reading.channels, reading.kept) for reading in _Planner(each)._readings] for each in lowered]
+    assert weighed[0] == weighed[1]
+    plain, other = map(plan_layout, lowered)
 
     def rows(geometry: Geometry) -> tuple[int, ...]:
         return *geometry.shape[1:], geometry.pitch, geometry.halo, geometry.left
@@ -133,6 +136,8 @@ def test_the_layout_does_not_depend_on_what_is_pruned(family: str, model: nn.Mod
     assert {name: rows(s.geometry) for name, s in plain.staged.items()} == {
         name: rows(s.geometry) for name, s in other.staged.items()
     }
+    depthwise = any(layer.kind == "depthwise" for layer in network.layers)
+    assert any(staging.shifted for staging in plain.staged.values()) != depthwise  # else nothing could depend on it
 
 
 @pytest.mark.parametrize(("channels", "pitch"), [(256, 14), (512, 15), (2, 15)])
