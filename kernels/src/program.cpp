@@ -4,16 +4,13 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "checks.hpp"
 #include "dispatch.hpp"
 #include "functions.hpp"
 #include "staged_conv.hpp"
 
 namespace prunemap {
 namespace {
-
-void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(what);
-}
 
 std::vector<std::int64_t> equal_work(std::int64_t units) {
   return std::vector<std::int64_t>(static_cast<std::size_t>(units), 1);
@@ -37,12 +34,6 @@ const ChannelFamily& channel_family(const KernelTable& table, const Tile& tile) 
   throw std::invalid_argument("no channel kernels with so many lanes");
 }
 
-int log2_exact(std::int32_t value, int limit) {
-  for (int i = 0; i < limit; ++i)
-    if (value == 1 << i) return i;
-  throw std::invalid_argument("size is not a power of two that has kernels");
-}
-
 // Floats of a buffer: offsets have 32 bits, and sums of such numbers cannot overflow in what follows.
 std::int64_t buffer_size(std::int64_t count) {
   require(count > 0 && count <= INT32_MAX, "buffer sizes must be positive and below 2^31 floats");
@@ -61,12 +52,6 @@ std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
   require(count == 0 || step <= INT32_MAX / count, what);
   return step * count;
 }
-
-// Floats from the first to the last pixel of a plane.
-std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * (p.height - 1) + p.width; }
-
-// Vectors that cover one plane, walked flat.
-std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
 
 // Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
 std::int64_t blocks_of(const FilterData& data) {
@@ -175,66 +160,6 @@ const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int
     for (std::int64_t x = std::max(0, -shift); x < std::min(to.width, to.width - shift); ++x)
       mask[static_cast<std::size_t>(y * to.pitch + x)] = -1;
   return masks_[key] = keep(mask);
-}
-
-std::int64_t Program::capacity(Space space) const {
-  return space == Space::arena     ? arena_size_
-         : space == Space::scratch ? scratch_
-         : space == Space::input   ? input_
-                                   : output_;
-}
-
-void Program::check_planes(const Planes& p, const char* what) const {
-  require(p.channels > 0 && p.height > 0 && p.width > 0 && p.pitch >= p.width, what);
-  require(p.stride > 0 && p.before >= 0 && p.base >= p.before, what);
-  check_span(p, flat_size(p), what);
-}
-
-void Program::check_span(const Planes& p, std::int64_t span, const char* what) const {
-  require(p.stride >= span || p.channels == 1 || p.space == Space::arena, what);
-  const std::int64_t room = capacity(p.space) - span;  // where the last plane may begin
-  require(p.base <= room && (p.channels == 1 || p.stride <= (room - p.base) / (p.channels - 1)), what);
-}
-
-void Program::check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const {
-  for (const std::int32_t offset : *filters.offsets)
-    require(from.base + offset >= 0 && from.base + offset + reach <= capacity(from.space),
-            "convolution: an offset leads outside the memory of the input");
-}
-
-void Program::check_residual(const Planes& residual, const Planes& to) const {
-  check_planes(residual, "convolution: bad residual planes");
-  require(residual.space == Space::arena && residual.pitch == to.pitch && residual.channels == to.channels &&
-              residual.height == to.height && residual.width == to.width,
-          "convolution: residual and output differ");
-}
-
-// Whether the output is a plain vector that runs can store `wide` channels of at once: none but the last may be short.
-bool Program::whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const {
-  if (to.height > 1 || to.width > 1 || to.stride > 1 || (residual != nullptr && residual->stride > 1)) return false;
-  for (const Run& run : filters.runs) {
-    if (run.size < wide && &run != &filters.runs.back()) return false;
-    const std::int64_t first = filters.rows->at(static_cast<std::size_t>(run.filter));
-    const std::int64_t base = residual != nullptr ? std::max(to.base, residual->base) : to.base;
-    if (base + first + wide > arena_size_) return false;
-    for (std::int32_t i = 0; i < run.size; ++i)
-      if (filters.rows->at(static_cast<std::size_t>(run.filter + i)) != first + i) return false;
-  }
-  return true;
-}
-
-// Vectors of a plane before the rest, which is stored without a mask: it must be pixels only.
-std::int64_t Program::check_rest(const FilterData& filters, const Tile& tile, const Planes& to,
-                                 const PixelFamily& family) const {
-  if (tile.rest == 0) return vectors_of(to, family.lanes);
-  require(tile.rest > 0 && tile.rest <= to.width && tile.rest == flat_size(to) % family.lanes &&
-              flat_size(to) > family.lanes && filters.sets->size() == 0,
-          "convolution: bad rest of a plane");
-  for (const Run& run : filters.runs) {
-    const std::int32_t most = family.max_rest[log2_exact(run.size, kSizes)];
-    require(most == 0 || tile.rest <= most, "convolution: no kernel for this rest of a plane");
-  }
-  return flat_size(to) / family.lanes;
 }
 
 PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
@@ -348,16 +273,6 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
   require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
   const Stage s = make_stage(from, to, phases, step_y, step_x);
   push(table_.stage, s, equal_work(from.channels), to, std::int64_t{s.vectors} * table_.pixel[0].lanes, clear);
-}
-
-// Whether planes differ by shifts only and may be walked flat, `span` floats of each.
-bool Program::are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const {
-  const auto fits = [&](const Planes& p, std::int64_t shift) {
-    return p.base + shift >= 0 && p.base + (p.channels - 1) * p.stride + shift + span <= capacity(p.space);
-  };
-  if (from.pitch != to.pitch || from.height != to.height || from.width != to.width || span > to.stride || !fits(to, 0))
-    return false;
-  return std::all_of(phases.begin(), phases.end(), [&](const Phase& p) { return p.row == 0 && fits(from, p.column); });
 }
 
 void Program::pool(Pool p, bool clear) {

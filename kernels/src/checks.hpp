@@ -1,0 +1,26 @@
+// What checks and steps have in common: sizes of planes, and the error where something does not fit.
+#pragma once
+#include <cstdint>
+#include <stdexcept>
+
+#include "table.hpp"
+
+namespace prunemap {
+
+inline void require(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+inline int log2_exact(std::int32_t value, int limit) {
+  for (int i = 0; i < limit; ++i)
+    if (value == 1 << i) return i;
+  throw std::invalid_argument("size is not a power of two that has kernels");
+}
+
+// Floats from the first to the last pixel of a plane.
+inline std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * (p.height - 1) + p.width; }
+
+// Vectors that cover one plane, walked flat.
+inline std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
+
+}  // namespace prunemap
