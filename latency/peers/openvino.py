@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import ModuleType
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,7 +18,8 @@ class OpenVino(Peer):
 
     def load(self, model: nn.Module, example: Tensor) -> None:
         """Export, compile for the CPU and set the example."""
-        core = optional_module("openvino").Core()
+        openvino = _openvino()
+        core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": self.threads,
@@ -26,7 +29,7 @@ class OpenVino(Peer):
         graph = core.read_model(io.BytesIO(to_onnx(model, example)))
         self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
         self._input = np.ascontiguousarray(example.numpy())
-        self._request.set_input_tensor(optional_module("openvino").Tensor(self._input, shared_memory=True))
+        self._request.set_input_tensor(openvino.Tensor(self._input, shared_memory=True))
 
     def run(self) -> None:
         """Run once on the example."""
@@ -35,3 +38,13 @@ class OpenVino(Peer):
     def output(self) -> Floats:
         """Result of the last run."""
         return np.array(self._request.get_output_tensor().data, dtype=np.float32)
+
+
+def _openvino() -> ModuleType:
+    """The package without its telemetry: that would call home from a thread of its own, beside what is measured.
+
+    Raises:
+        PrunemapError: When it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # importing it fails from now on
+    return optional_module("openvino")
