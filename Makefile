@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ROOMS  := pruning kernels latency envs agents search_runs
-CPP    := $(shell find kernels -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
+CPP    := $(shell find kernels latency -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
 
 , := ,
 # The tests that run on an engine built without Python, in a process of its own (tests/kernels/engine_process.py).

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -198,6 +198,10 @@ class Profile:
         found = Survey(rows, header.dense, header.constant)
         choices = tuple(Choice(scheme, rate) for scheme, rate in header.choices)
         return cls(header.network, choices, header.threads, header.seed, header.machine, found, header.model)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What was measured: a copy makes its own models."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel]:

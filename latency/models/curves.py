@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
-from struct import Struct
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+
+from .._pricing import Curve, Surface
 
 Array = NDArray[np.float64]
 Priced = tuple[float, float, float]
@@ -19,9 +19,6 @@ Priced = tuple[float, float, float]
 
 _CELLS = 256
 """Equal parts into which a curve is cut, so that it can be read without a search."""
-_LAST = float(_CELLS)
-_CELL = Struct("4d")
-_read_cell = _CELL.unpack_from
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,12 @@ def isotonic(values: Array) -> Array:
     return np.asarray(isotonic_regression(values).x, dtype=np.float64)
 
 
-class DensityCurve:
+class DensityCurve(Curve):
     """What a layer costs over the share of its weights that are left under one scheme (ALCS, equations 2 to 6).
 
-    Piecewise linear and non-decreasing through the measured shares, up to the dense layer at share 1.
+    Piecewise linear and non-decreasing through the measured shares, up to the dense layer at share 1. Below the
+    smallest measured share the curve goes straight on; half of what that takes off is added to the error. ``at(share)``
+    reads it.
 
     Args:
         points: (share, cost); costs at one share are averaged.
@@ -60,41 +59,33 @@ class DensityCurve:
         for share, cost in points:
             at.setdefault(round(share, 3), []).append(cost)
         shares = sorted(share for share in at if 0.0 < share < 1.0)
-        costs = [mean(at[share]) for share in shares]
-        ms = isotonic(np.array([cost.ms for cost in costs])) if shares else np.empty(0)
-        # A scheme that is not faster than dense is as slow as measured, and does not become faster towards dense.
-        self._ms = np.append(ms, max([dense.ms, *ms[-1:]]))
-        self._shares = np.array([*shares, 1.0])
-        self._error = np.array([cost.error for cost in (*costs, dense)])
-        self._staged = np.array([cost.staged for cost in (*costs, dense)])
-        self._least = least
-        self._cells = self._cut()
+        costs = [*(mean(at[share]) for share in shares), dense]
+        super().__init__(_cut(np.array([*shares, 1.0]), costs, least))
 
-    def at(self, share: float) -> Priced:
-        """Cost where ``share`` of the weights is left.
 
-        Below the smallest measured share the curve goes straight on; half of what that takes off is added to the error.
-        """
-        place = share * _CELLS if share < 1.0 else _LAST
-        cell = int(place)
-        ms, slope, error, staged = _read_cell(self._cells, cell * _CELL.size)
-        return ms + slope * (place - cell), error, staged
+def _cut(shares: Array, costs: list[Cost], least: float) -> Array:
+    """Per cell ms at its start, ms over its length, error, and how often the input is staged: shape (cells + 1, 4).
 
-    def _cut(self) -> bytes:
-        """Per cell ms at its start, ms over its length, error, and how often the input is staged.
-
-        Packed: thousands of curves are read here and there, and Python's numbers would each be a miss of the cache.
-        """
-        grid = np.arange(_CELLS + 2) / _CELLS
-        ms, error, staged = (np.interp(grid, self._shares, v) for v in (self._ms, self._error, self._staged))
-        first = float(self._shares[0])
-        if first < 1.0:
-            beyond = grid < first
-            slope = float(np.interp(2 * first, self._shares, self._ms) - self._ms[0]) / first
-            straight = np.maximum(min(self._least, self._ms[0]), self._ms[0] - slope * (first - grid[beyond]))
-            error[beyond] = np.hypot(error[beyond], (self._ms[0] - straight) / 2)
-            ms[beyond] = straight
-        return np.stack([ms[:-1], np.diff(ms), error[:-1], staged[:-1]], axis=1).tobytes()
+    Args:
+        shares: Ascending, up to 1.
+        costs: One per share.
+        least: As in ``DensityCurve``.
+    """
+    # A scheme that is not faster than dense is as slow as measured, and does not become faster towards dense.
+    known = isotonic(np.array([cost.ms for cost in costs[:-1]])) if costs[:-1] else np.empty(0)
+    known = np.append(known, max([costs[-1].ms, *known[-1:]]))
+    grid = np.arange(_CELLS + 2) / _CELLS
+    ms = np.interp(grid, shares, known)
+    error = np.interp(grid, shares, [cost.error for cost in costs])
+    staged = np.interp(grid, shares, [cost.staged for cost in costs])
+    first = float(shares[0])
+    if first < 1.0:
+        beyond = grid < first
+        slope = float(np.interp(2 * first, shares, known) - known[0]) / first
+        straight = np.maximum(min(least, known[0]), known[0] - slope * (first - grid[beyond]))
+        error[beyond] = np.hypot(error[beyond], (known[0] - straight) / 2)
+        ms[beyond] = straight
+    return np.stack([ms[:-1], np.diff(ms), error[:-1], staged[:-1]], axis=1)
 
 
 def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array:
@@ -119,11 +110,12 @@ def mean(costs: list[Cost]) -> Cost:
     )
 
 
-class WidthSurface:
+class WidthSurface(Surface):
     """Milliseconds of a layer, without zeros, over its live input and output channels (CompactNet, section 3.1).
 
     Bilinear on the grid of measured widths. A grid point that could not be measured, because both sides of the layer
     belong to groups that shrink together, is read off the layer's other points by the share of work left.
+    ``at(inputs, outputs)`` reads it at shares of channels.
 
     Args:
         points: (live inputs, live outputs) -> milliseconds.
@@ -142,27 +134,15 @@ class WidthSurface:
         def known(i: int, o: int) -> float:
             return points.get((i, o), float(np.interp(i * o / (full[0] * full[1]), work, smooth)))
 
-        self._inputs = [width / full[0] for width in inputs]
-        self._outputs = [width / full[1] for width in outputs]
-        rows = [_from_nothing(self._outputs, [known(i, o) for o in outputs], least) for i in inputs]
-        columns = [_from_nothing(self._inputs, list(column), least) for column in zip(*rows, strict=True)]
-        self._grid: list[list[float]] = [list(row) for row in zip(*columns, strict=True)]
-        if len(inputs) > 1:
-            self._inputs.insert(0, 0.0)
-        if len(outputs) > 1:
-            self._outputs.insert(0, 0.0)
+        heights, widths = [width / full[0] for width in inputs], [width / full[1] for width in outputs]
+        rows = [_from_nothing(widths, [known(i, o) for o in outputs], least) for i in inputs]
+        columns = [_from_nothing(heights, list(column), least) for column in zip(*rows, strict=True)]
+        super().__init__(_with_nothing(heights), _with_nothing(widths), np.array(columns).T)
 
-    def at(self, inputs: float, outputs: float) -> float:
-        """Milliseconds at these shares of channels."""
-        low, part = _between(self._inputs, inputs)
-        left, across = _between(self._outputs, outputs)
-        row: list[float] = self._grid[low]
-        ms = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
-        if part:
-            row = self._grid[low + 1]
-            other = row[left] + across * (row[left + 1] - row[left]) if across else row[left]
-            ms += part * (other - ms)
-        return ms
+
+def _with_nothing(knots: list[float]) -> list[float]:
+    """The knots and 0 before them; just the knot where there is one."""
+    return [0.0, *knots] if len(knots) > 1 else knots
 
 
 def _from_nothing(knots: list[float], values: list[float], least: float) -> list[float]:
@@ -171,13 +151,3 @@ def _from_nothing(knots: list[float], values: list[float], least: float) -> list
         return values
     slope = (values[1] - values[0]) / (knots[1] - knots[0])
     return [max(min(least, values[0]), values[0] - max(slope, 0.0) * knots[0]), *values]
-
-
-def _between(knots: list[float], value: float) -> tuple[int, float]:
-    """The knot at or below ``value``, and how far ``value`` lies from it towards the next; ends are not passed."""
-    right = bisect_right(knots, value)
-    if right == 0:
-        return 0, 0.0
-    if right == len(knots):
-        return right - 1, 0.0
-    return right - 1, (value - knots[right - 1]) / (knots[right] - knots[right - 1])

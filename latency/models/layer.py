@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from ...pruning.errors import PrunemapError
 from ...pruning.mapping import DENSE, Choice
 from ...pruning.network import LayerSpec
 from ...pruning.schemes import Scheme
+from .._pricing import ChannelLayer, Effect, Layer, Option
 from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
 from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
@@ -22,31 +22,6 @@ from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
 _FULL = 0.75
 _NEVER = 1e-9
 K = TypeVar("K")
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A choice of a layer, prepared for pricing.
-
-    Attributes:
-        choice: Canonical.
-        written: Share of the layer's filters that stay.
-        unread: Share of its input channels that it does not read when all of its filters are needed.
-        density: Share of the weights that it keeps.
-        rows: Filters of a block that reads channels of its own; 0 where all filters read the same ones.
-        whole: Whether what the layer keeps is without zeros, whatever other layers choose.
-        curve: Its scheme's; None when dense, or where no layer chooses it by itself.
-        alone: What the layer costs where neighbours leave it whole.
-    """
-
-    choice: Choice
-    written: float
-    unread: float
-    density: float
-    rows: int
-    whole: bool
-    curve: DensityCurve | None
-    alone: Priced
 
 
 class LayerCosts:
@@ -68,18 +43,16 @@ class LayerCosts:
         self._layer = layer
         self._features = features
         self._least = least
-        self._follows = layer.follows
         full = (layer.in_channels, layer.out_channels)
         narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
         means = {live: steady_mean(same) for live, same in narrow.items()}
-        self._surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least)
-        self._surface_full = max(self._surface.at(1.0, 1.0), 1e-9)
+        surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least)
         staging = any(row.staged for row in rows)
-        self._staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
+        staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
         mixed = [row for row in rows if row.mixed and row.kept]
         whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == full]
         self._dense = steady_mean([*narrow[full], *whole])
-        self.whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
+        self._whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
         points = {
             scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
@@ -88,6 +61,7 @@ class LayerCosts:
         self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
         self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
         self.staging = _staging([row for row in rows if row.planes])
+        self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
 
     def option(self, choice: Choice, reads_alone: bool = False) -> Option:
         """A canonical choice, prepared.
@@ -100,67 +74,37 @@ class LayerCosts:
             PrunemapError: When its scheme was not measured.
         """
         if choice == DENSE:
-            return Option(choice, 1.0, 0.0, 1.0, 0, True, None, self.whole)
-        scheme = parse_scheme(choice.scheme)
+            return self.pricing.dense()
+        scheme, curve = parse_scheme(choice.scheme), self._curves.get(choice.scheme)
         density = kept_share(self._layer, choice)
-        written, unread, rows = 1.0, 0.0, 0
+        # Removed filters and channels can mostly be priced without a curve.
+        unmeasured = "" if curve else self._unmeasured(choice)
         if scheme.removes == "filters":
-            written = density
+            effect = Effect(written=density)
         elif scheme.removes == "channels":
-            unread = 1.0 - density
+            effect = Effect(unread=1.0 - density)
+        elif curve:
+            effect = self._left_out(scheme, density)
         else:
-            unread, rows = self._left_out(scheme, density)
-        needs_curve = scheme.removes == "weights" or choice.scheme in self._curves
-        curve = self._curve(choice) if needs_curve else None
-        whole = scheme.removes == "channels" and reads_alone
-        option = Option(choice, written, unread, density, rows, whole, curve, self.whole)
-        if whole:
-            return replace(option, alone=self.narrowed(density, 1.0))
-        return replace(option, alone=self.sparse(option, 1.0, 1.0)) if curve else option
+            raise PrunemapError(unmeasured)
+        whole = reads_alone and scheme.removes == "channels"
+        return self.pricing.option(choice.scheme, choice.rate, effect, density, whole, curve, unmeasured)
 
-    def _left_out(self, scheme: Scheme, density: float) -> tuple[float, int]:
-        """Share of input channels of which no unit is kept, by chance, and filters per unit."""
+    def _left_out(self, scheme: Scheme, density: float) -> Effect:
+        """The input channels of which no unit is kept, by chance."""
         filters, inputs, *kernel = self._layer.weight_shape
         rows, _ = scheme.block(filters // self._layer.groups, inputs)
         units = -(-filters // self._layer.groups // min(rows, filters)) * scheme.contenders_per_block(math.prod(kernel))
         kept = min(1.0, density * scheme.smallest_rate)
         unread = (1.0 - kept) ** (units * self._features)
-        return (unread if unread > _NEVER else 0.0), min(rows, filters)
+        return Effect(unread=unread if unread > _NEVER else 0.0, rows=min(rows, filters))
 
-    def sparse(self, option: Option, kept: float, stored: float) -> Priced:
-        """Cost of an option that saves its own work alone.
-
-        Args:
-            option: From ``option``.
-            kept: Share of the weights that neighbours leave.
-            stored: Share of the outputs that have a place in memory.
-
-        Raises:
-            PrunemapError: When its scheme was not measured.
-        """
-        ms, error, staged = (option.curve or self._curve(option.choice)).at(kept / stored * option.density)
-        least = self._least
-        return least + stored * (ms - least), error * stored, staged
-
-    def narrowed(self, kept: float, stored: float) -> Priced:
-        """What the layer costs without zeros in what is left of it; arguments as ``sparse``."""
-        if kept == stored == 1.0:
-            return self.whole
-        inputs = stored if self._follows else kept / stored
-        share = self._surface.at(inputs, stored) / self._surface_full
-        ms, error, staged = self.whole
-        if self._staged is not None:
-            staged = self._staged.at(inputs, stored)
-        return ms * share, error * share, staged
-
-    def _curve(self, choice: Choice) -> DensityCurve:
-        if choice.scheme not in self._curves:
-            known = ", ".join(sorted(self._curves))
-            raise PrunemapError(
-                f"layer {self._layer.name!r}: scheme {choice.scheme} is not in this profile (it has {known}); "
-                "build a profile with that scheme"
-            )
-        return self._curves[choice.scheme]
+    def _unmeasured(self, choice: Choice) -> str:
+        known = ", ".join(sorted(self._curves))
+        return (
+            f"layer {self._layer.name!r}: scheme {choice.scheme} is not in this profile (it has {known}); "
+            "build a profile with that scheme"
+        )
 
     def _point(self, row: Row) -> tuple[float, Cost]:
         """Weights per stored output, and what the layer would cost if all outputs were stored."""

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from ...pruning.mapping import DENSE, Choice
 from ...pruning.network import LayerSpec, Network
+from .._pricing import WeightLayer
 from ..probes import Probe, catalogue, probes
 from ..rows import Row, standard_error
 from .base import MODELS
-from .curves import Cost, DensityCurve, Priced
-from .layer import LayerCosts, Option, by, steadiest
+from .curves import Cost, DensityCurve
+from .layer import LayerCosts, by, steadiest
 from .table import TableModel
 
 RATES = tuple(10.0 / tenths for tenths in range(1, 10))
@@ -23,24 +24,16 @@ RATES = tuple(10.0 / tenths for tenths in range(1, 10))
 
 
 class _Layer(LayerCosts):
-    """One layer's time over its non-zero weights alone."""
+    """One layer's time over its non-zero weights alone (equation 4)."""
 
     def __init__(self, layer: LayerSpec, rows: list[Row], features: int, least: float) -> None:
         super().__init__(layer, rows, features, least)
         narrow = by(lambda row: row.kept, (row for row in rows if not row.mixed))
         points = [self._point(row) for own in narrow.values() for row in steadiest(own)]
-        self._dense_curve = DensityCurve(points, self._dense, least)
+        self.pricing = WeightLayer(self._whole, DensityCurve(points, self._dense, least))
 
     def _point(self, row: Row) -> tuple[float, Cost]:
         return row.kept, Cost(row.ms - row.staging_ms, standard_error(row), float(row.staged))
-
-    def sparse(self, option: Option, kept: float, stored: float) -> Priced:
-        """Equation 4 at the weights that are left; arguments and errors as in ``LayerCosts``."""
-        return (option.curve or self._curve(option.choice)).at(kept * option.density)
-
-    def narrowed(self, kept: float, stored: float) -> Priced:
-        """Equation 4 for a layer without zeros among what is left of it."""
-        return self._dense_curve.at(kept)
 
 
 @MODELS.register("piecewise-linear")

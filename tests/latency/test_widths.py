@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 from prunemap.latency import synthesise
+from prunemap.latency._pricing import Effect
 from prunemap.latency.models.widths import ExpectedWidths
 from prunemap.pruning import Choice, Mapping, Network, apply_mapping, live_channels
 
 STEM, CONV1, CONV2, DOWN, HEAD = range(5)
-
-
-@dataclass(frozen=True)
-class Effect:
-    written: float = 1.0
-    unread: float = 0.0
-    rows: int = 0
 
 
 def shares(

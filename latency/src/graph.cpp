@@ -1,0 +1,119 @@
+#include "graph.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+namespace prunemap {
+
+namespace {
+
+std::size_t at(int number) { return static_cast<std::size_t>(number); }
+
+bool among(const Alike& alike, int group) { return group >= 0 && alike[at(group)]; }
+
+bool of_layer(const Operation& operation) {
+  return operation.kind == Kind::layer || operation.kind == Kind::depthwise;
+}
+
+// Share of its source's channels that an operation does not need, given the share of its own that nobody needs.
+double skipped(const Operation& operation, const std::vector<Effect>& effects, double unneeded) {
+  if (operation.kind == Kind::opaque) return 0.0;
+  if (operation.kind == Kind::addition) return unneeded;
+  const Effect& effect = effects[at(operation.value)];
+  if (operation.kind == Kind::depthwise) return 1.0 - (1.0 - effect.unread) * (1.0 - unneeded);
+  if (effect.unread == 0.0 || unneeded == 0.0 || effect.rows == 0) return effect.unread;
+  // Each block of filters reads its own channels: where fewer are needed, more channels are left out.
+  return std::pow(effect.unread, 1.0 - std::pow(unneeded, effect.rows));
+}
+
+}  // namespace
+
+Graph::Graph(int layers, int groups, int output, std::vector<Operation> operations, std::vector<int> whole,
+             std::vector<Tie> ties)
+    : output_(output),
+      operations_(std::move(operations)),
+      whole_(std::move(whole)),
+      ties_(std::move(ties)),
+      sources_(at(std::max(layers, 0)), -1),
+      values_(sources_.size() + 1),
+      groups_(at(std::max(groups, 0))) {
+  for (const Operation& operation : operations_) values_ = std::max(values_, at(std::max(operation.value, 0)) + 1);
+  check();
+  for (const Operation& operation : operations_)
+    if (of_layer(operation)) sources_[at(operation.value)] = operation.source;
+  if (std::find(sources_.begin(), sources_.end(), -1) != sources_.end())
+    throw std::invalid_argument("graph: every layer must have an operation");
+}
+
+// Numbers are used unchecked from here on.
+void Graph::check() const {
+  const auto require = [](bool condition) {
+    if (!condition) throw std::invalid_argument("graph: no such value, layer or group");
+  };
+  const auto value = [this](int number) { return number >= 0 && at(number) < values_; };
+  const auto group = [this](int number) { return number >= -1 && number < static_cast<int>(groups_); };
+  require(value(output_) && std::all_of(whole_.begin(), whole_.end(), value));
+  for (const Operation& o : operations_) {
+    require(value(o.value) && value(o.source) && value(o.other) && group(o.group));
+    require(of_layer(o) == (at(o.value) < sources_.size()));
+  }
+  for (const Tie& tie : ties_)
+    require(!tie.values.empty() && std::all_of(tie.values.begin(), tie.values.end(), value) && group(tie.group));
+}
+
+Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike) const {
+  if (effects.size() != layers() || alike.size() != groups_)
+    throw std::invalid_argument("graph: there must be one effect per layer, and the graph's groups");
+  Shares found;
+  std::vector<double> unread;
+  found.zero = zero_shares(effects, alike);
+  found.unneeded = unneeded_shares(effects, unread);
+  found.held = held_shares(found.zero, unread, alike);
+  return found;
+}
+
+std::vector<double> Graph::zero_shares(const std::vector<Effect>& effects, const Alike& alike) const {
+  std::vector<double> zero(values_);
+  for (std::size_t layer = 0; layer < effects.size(); ++layer) zero[layer] = 1.0 - effects[layer].written;
+  for (const Operation& o : operations_) {
+    if (o.kind != Kind::depthwise && o.kind != Kind::addition) continue;
+    const double one = zero[at(o.source)], other = zero[at(o.other)];
+    zero[at(o.value)] = o.source == o.other || among(alike, o.group) ? std::min(one, other) : one * other;
+  }
+  return zero;
+}
+
+std::vector<double> Graph::unneeded_shares(const std::vector<Effect>& effects, std::vector<double>& unread) const {
+  std::vector<double> unneeded(values_, 1.0);
+  unread.assign(values_, 1.0);
+  unneeded[at(output_)] = 0.0;
+  for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
+    const double share = skipped(*o, effects, unneeded[at(o->value)]);
+    unneeded[at(o->source)] *= share;
+    if (of_layer(*o))
+      unread[at(o->source)] *= share;
+    else
+      unneeded[at(o->other)] *= share;
+  }
+  return unneeded;
+}
+
+std::vector<double> Graph::held_shares(const std::vector<double>& zero, const std::vector<double>& unread,
+                                       const Alike& alike) const {
+  std::vector<double> held(values_);
+  for (std::size_t value = 0; value < values_; ++value) held[value] = (1.0 - zero[value]) * (1.0 - unread[value]);
+  for (const int value : whole_) held[at(value)] = 1.0;
+  for (const Tie& tie : ties_) {
+    const double present = 1.0 - zero[at(tie.values.back())];  // what no summand holds, the sum does not hold
+    const bool same = among(alike, tie.group);
+    double absent = 1.0;  // shares of channels that none of the values asks for
+    for (const int value : tie.values) absent *= same ? unread[at(value)] : 1.0 - held[at(value)];
+    const double share = same ? (1.0 - absent) * present : std::min(1.0 - absent, present);
+    for (const int value : tie.values) held[at(value)] = share;
+  }
+  return held;
+}
+
+}  // namespace prunemap

@@ -1,0 +1,71 @@
+// What neighbours leave of every layer, as expected shares of channels, by its place in the graph.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "layer.hpp"
+
+namespace prunemap {
+
+enum class Kind { layer, depthwise, addition, opaque };
+
+// What makes a value: a layer, an addition, or a function with f(0) != 0 (opaque).
+struct Operation {
+  int value;
+  int source;  // the first value that it takes
+  int other;   // the last one
+  Kind kind;   // depthwise: a layer whose channels are those of the one before
+  int group;   // channel group of the value, -1 for none
+};
+
+// Values that hold the same channels, since additions tie them, the last sum at the end; and their channel group.
+struct Tie {
+  std::vector<int> values;
+  int group;
+};
+
+// Shares of channels, by number of value.
+struct Shares {
+  std::vector<double> zero;      // channels that are zero
+  std::vector<double> unneeded;  // channels that nobody reads, or only for what nobody reads
+  std::vector<double> held;      // channels that have a place in memory: more where other summands of a sum need them
+};
+
+// Channel groups whose producers all keep the same filters.
+using Alike = std::vector<bool>;
+
+// Values are numbered: first those that layers make, in the network's order, then the input, then all others. Layers
+// choose channels independently of one another, unless they choose as a group.
+class Graph {
+ public:
+  // operations: in execution order. whole: values that hold all channels, whatever is chosen.
+  Graph(int layers, int groups, int output, std::vector<Operation> operations, std::vector<int> whole,
+        std::vector<Tie> ties);
+
+  std::size_t layers() const { return sources_.size(); }
+  // Per layer, the number of the value that it reads.
+  const std::vector<int>& sources() const { return sources_; }
+  Alike none_alike() const { return Alike(groups_); }
+
+  // effects: per layer, what its choice does to channels.
+  Shares shares(const std::vector<Effect>& effects, const Alike& alike) const;
+
+ private:
+  void check() const;
+  std::vector<double> zero_shares(const std::vector<Effect>& effects, const Alike& alike) const;
+  // Channels that nobody needs, and, into unread, those that no layer that reads the value reads.
+  std::vector<double> unneeded_shares(const std::vector<Effect>& effects, std::vector<double>& unread) const;
+  std::vector<double> held_shares(const std::vector<double>& zero, const std::vector<double>& unread,
+                                  const Alike& alike) const;
+
+  int output_;
+  std::vector<Operation> operations_;
+  std::vector<int> whole_;
+  std::vector<Tie> ties_;
+  std::vector<int> sources_;
+  std::size_t values_;
+  std::size_t groups_;
+};
+
+}  // namespace prunemap

@@ -1,0 +1,58 @@
+#include "layer.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace prunemap {
+
+namespace {
+
+constexpr double kShortest = 1e-9;  // ms that a layer is divided by at least
+
+}  // namespace
+
+Option Layer::dense() const { return {{}, whole_, 1.0, true, nullptr, 1.0, "dense", {}}; }
+
+Option Layer::prepared(Option option) const {
+  if (option.whole)
+    option.alone = narrowed(option.density, 1.0);
+  else
+    option.alone = option.curve ? sparse(option, 1.0, 1.0) : whole_;
+  return option;
+}
+
+Priced Layer::sparse(const Option& option, double kept, double stored) const {
+  if (!option.curve) throw Unmeasured(option.unmeasured);
+  return on_curve(*option.curve, option.density, kept, stored);
+}
+
+ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
+                           std::shared_ptr<const Surface> staged)
+    : Layer(whole),
+      least_(least),
+      follows_(follows),
+      surface_(std::move(surface)),
+      staged_(std::move(staged)),
+      full_(std::max(surface_->at(1.0, 1.0), kShortest)) {}
+
+Priced ChannelLayer::on_curve(const Curve& curve, double density, double kept, double stored) const {
+  const auto [ms, error, staged] = curve.at(kept / stored * density);
+  return {least_ + stored * (ms - least_), error * stored, staged};
+}
+
+Priced ChannelLayer::narrowed(double kept, double stored) const {
+  if (kept == 1.0 && stored == 1.0) return whole();
+  const double inputs = follows_ ? stored : kept / stored;
+  const double share = surface_->at(inputs, stored) / full_;
+  return {whole().ms * share, whole().error * share, staged_ ? staged_->at(inputs, stored) : whole().staged};
+}
+
+WeightLayer::WeightLayer(Priced whole, std::shared_ptr<const Curve> dense) : Layer(whole), dense_(std::move(dense)) {}
+
+Priced WeightLayer::on_curve(const Curve& curve, double density, double kept, double) const {
+  return curve.at(kept * density);
+}
+
+Priced WeightLayer::narrowed(double kept, double) const { return dense_->at(kept); }
+
+}  // namespace prunemap

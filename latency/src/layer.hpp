@@ -1,0 +1,99 @@
+// One layer: its choices as they are priced, and what it costs under them where neighbours take channels from it.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include "curve.hpp"
+#include "surface.hpp"
+
+namespace prunemap {
+
+// What a choice does to channels.
+struct Effect {
+  double written = 1.0;  // share of the layer's filters that stay
+  double unread = 0.0;   // share of its input channels that it does not read when all of its filters are needed
+  int rows = 0;          // filters of a block that reads channels of its own; 0 where all filters read the same ones
+};
+
+// A choice of a layer, prepared for pricing. What every prediction reads comes first.
+struct Option {
+  Effect effect;
+  Priced alone;                        // what the layer costs where neighbours leave it whole
+  double density;                      // share of the weights that it keeps
+  bool whole;                          // what the layer keeps is without zeros, whatever other layers choose
+  std::shared_ptr<const Curve> curve;  // its scheme's; none where no layer chooses it by itself
+  double rate;
+  std::string scheme;
+  std::string unmeasured;  // what to tell where the curve is asked for and there is none
+
+  bool same_choice(const Option& other) const { return rate == other.rate && scheme == other.scheme; }
+};
+
+// A scheme had to be priced that the profile does not hold.
+struct Unmeasured : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class Layer {
+ public:
+  // whole: what the dense layer costs.
+  explicit Layer(Priced whole) : whole_(whole) {}
+  virtual ~Layer() = default;
+
+  Option dense() const;
+  // The option with what it costs alone.
+  Option prepared(Option option) const;
+
+  // Cost of an option that saves its own work alone. kept: share of the weights that neighbours leave; stored: share
+  // of the outputs that have a place in memory.
+  Priced sparse(const Option& option, double kept, double stored) const;
+  // What the layer costs without zeros in what is left of it.
+  virtual Priced narrowed(double kept, double stored) const = 0;
+
+ protected:
+  virtual Priced on_curve(const Curve& curve, double density, double kept, double stored) const = 0;
+  const Priced& whole() const { return whole_; }
+
+ private:
+  Priced whole_;
+};
+
+// Each stored output costs something, and so does each weight that meets live channels: a curve of time per stored
+// output over weights per stored output, and without zeros a surface over shares of channels.
+class ChannelLayer : public Layer {
+ public:
+  // least: what a step takes that computes next to nothing. follows: its inputs are its outputs' channels.
+  // staged: how often the input is staged; none where it is as often as in the dense layer.
+  ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
+               std::shared_ptr<const Surface> staged);
+
+  Priced narrowed(double kept, double stored) const override;
+
+ protected:
+  Priced on_curve(const Curve& curve, double density, double kept, double stored) const override;
+
+ private:
+  double least_;
+  bool follows_;
+  std::shared_ptr<const Surface> surface_, staged_;
+  double full_;
+};
+
+// The weights that are left decide alone (ALCS, equation 4).
+class WeightLayer : public Layer {
+ public:
+  // dense: the curve of the layer without zeros.
+  WeightLayer(Priced whole, std::shared_ptr<const Curve> dense);
+
+  Priced narrowed(double kept, double stored) const override;
+
+ protected:
+  Priced on_curve(const Curve& curve, double density, double kept, double stored) const override;
+
+ private:
+  std::shared_ptr<const Curve> dense_;
+};
+
+}  // namespace prunemap

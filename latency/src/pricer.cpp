@@ -1,0 +1,102 @@
+#include "pricer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+namespace prunemap {
+
+namespace {
+
+constexpr double kLeastShare = 1e-3;  // of outputs that a layer is divided by
+
+std::size_t at(int number) { return static_cast<std::size_t>(number); }
+
+}  // namespace
+
+Pricer::Pricer(std::vector<std::shared_ptr<const Layer>> layers, std::shared_ptr<const Graph> graph,
+               std::vector<int> writes, std::vector<Removable> removable, std::vector<Sharers> sharers)
+    : layers_(std::move(layers)),
+      graph_(std::move(graph)),
+      writes_(std::move(writes)),
+      removable_(std::move(removable)),
+      sharers_(std::move(sharers)) {
+  check();
+}
+
+// Numbers are used unchecked from here on.
+void Pricer::check() const {
+  const auto require = [](bool condition) {
+    if (!condition) throw std::invalid_argument("pricer: no such layer or group");
+  };
+  const std::size_t groups = graph_->none_alike().size();
+  const auto layer = [this](int number) { return number >= 0 && at(number) < layers_.size(); };
+  const auto group = [groups](int number) { return number >= 0 && at(number) < groups; };
+  require(layers_.size() == graph_->layers() && writes_.size() == layers_.size());
+  require(std::all_of(writes_.begin(), writes_.end(), group));
+  for (const Removable& one : removable_)
+    require(group(one.group) && layer(one.first) && std::all_of(one.others.begin(), one.others.end(), layer));
+  for (const Sharers& sharers : sharers_)
+    for (const Sharer& one : sharers) require(layer(one.layer) && one.staging);
+}
+
+std::vector<Priced> Pricer::costs(const std::vector<const Option*>& chosen) const {
+  const Alike same = alike(chosen);
+  std::vector<Effect> effects(chosen.size());
+  std::transform(chosen.begin(), chosen.end(), effects.begin(), [](const Option* option) { return option->effect; });
+  const Shares shares = graph_->shares(effects, same);
+  std::vector<Priced> found(chosen.size());
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const Option& option = *chosen[i];
+    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * (1.0 - shares.unneeded[i]);
+    const double stored = std::max(shares.held[i], kLeastShare);
+    if (kept == 1.0 && stored == 1.0)
+      found[i] = option.alone;
+    else if (option.whole || (option.effect.written < 1.0 && same[at(writes_[i])]))
+      found[i] = layers_[i]->narrowed(kept * option.density, stored);
+    else
+      found[i] = layers_[i]->sparse(option, kept, stored);
+  }
+  add_staging(found, shares.held);
+  return found;
+}
+
+Total Pricer::total(const std::vector<Priced>& costs) {
+  double ms = 0.0, errors = 0.0, squares = 0.0;
+  for (const Priced& cost : costs) {
+    ms += cost.ms;
+    errors += cost.error * cost.error;
+    squares += cost.ms * cost.ms;
+  }
+  return {ms, std::sqrt(errors), std::sqrt(squares)};
+}
+
+// Channel groups whose producers all remove the same filters: the neighbours lose these channels too.
+Alike Pricer::alike(const std::vector<const Option*>& chosen) const {
+  Alike found = graph_->none_alike();
+  for (const Removable& one : removable_) {
+    const Option& first = *chosen[at(one.first)];
+    found[at(one.group)] =
+        first.effect.written < 1.0 && std::all_of(one.others.begin(), one.others.end(), [&](int other) {
+          return chosen[at(other)]->same_choice(first);
+        });
+  }
+  return found;
+}
+
+// The first layer that needs its input rearranged pays for all that share it.
+void Pricer::add_staging(std::vector<Priced>& costs, const std::vector<double>& held) const {
+  for (const Sharers& sharers : sharers_) {
+    double left = 1.0;
+    for (const Sharer& one : sharers) {
+      Priced& cost = costs[at(one.layer)];
+      if (cost.staged == 0.0) continue;
+      const double share = held[at(graph_->sources()[at(one.layer)])];
+      cost.ms += left * cost.staged * one.staging->at(share).ms;
+      left *= 1.0 - cost.staged;
+    }
+  }
+}
+
+}  // namespace prunemap

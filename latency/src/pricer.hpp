@@ -1,0 +1,57 @@
+// A network's layers priced beside one another.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "graph.hpp"
+#include "layer.hpp"
+
+namespace prunemap {
+
+// A channel group that may lose filters, and its producers.
+struct Removable {
+  int group;
+  int first;
+  std::vector<int> others;
+};
+
+// Layers that read one value with equal strides, in the network's order, and what rearranging it costs each that is
+// the first to.
+struct Sharer {
+  int layer;
+  std::shared_ptr<const Curve> staging;
+};
+using Sharers = std::vector<Sharer>;
+
+// Sums over the layers, the errors taken as independent.
+struct Total {
+  double ms;
+  double error;   // root of the sum of the squared errors
+  double spread;  // root of the sum of the squared ms
+};
+
+class Pricer {
+ public:
+  // writes: per layer, the channel group that it writes.
+  Pricer(std::vector<std::shared_ptr<const Layer>> layers, std::shared_ptr<const Graph> graph, std::vector<int> writes,
+         std::vector<Removable> removable, std::vector<Sharers> sharers);
+
+  // Per layer: ms, their error, and how often its input is staged.
+  std::vector<Priced> costs(const std::vector<const Option*>& chosen) const;
+  static Total total(const std::vector<Priced>& costs);
+
+ private:
+  void check() const;
+  Alike alike(const std::vector<const Option*>& chosen) const;
+  void add_staging(std::vector<Priced>& costs, const std::vector<double>& held) const;
+
+  std::vector<std::shared_ptr<const Layer>> layers_;
+  std::shared_ptr<const Graph> graph_;
+  std::vector<int> writes_;
+  std::vector<Removable> removable_;
+  std::vector<Sharers> sharers_;
+};
+
+}  // namespace prunemap
