@@ -48,12 +48,12 @@ class LayerSpec:
     out_shape: tuple[int, int, int]
     bias: bool
 
-    @property
+    @cached_property
     def weight_shape(self) -> tuple[int, int, int, int]:
         """(filters, input channels per group, kernel height, kernel width); a linear weight is seen as 1x1."""
         return (self.out_channels, self.in_channels // self.groups, *self.kernel)
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Number of weights, without bias."""
         return math.prod(self.weight_shape)

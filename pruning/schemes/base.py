@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -61,7 +61,7 @@ class Scheme(ABC):
         """The fields that its name gives: those without a default."""
         return tuple(field.name for field in fields(cls) if field.default is MISSING)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Canonical name: ``parse_scheme(scheme.name)`` gives the scheme back."""
         return ":".join([self.family, *(["x".join(map(str, self.parameters))] if self.parameters else [])])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class Pool:
     times: int
     sizes: tuple[tuple[int, int], ...]
 
-    @property
+    @cached_property
     def units(self) -> int:
         """Units of one pool."""
         return sum(count for _, count in self.sizes)
