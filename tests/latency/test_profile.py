@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,6 +143,13 @@ def test_saved_and_loaded_profiles_say_the_same(network: Network, profile: Profi
     assert back.machine == profile.machine
     assert back.survey == profile.survey
     back.check_machine()
+
+
+def test_a_profile_that_predicted_can_be_copied(network: Network, profile: Profile) -> None:
+    mapping = random_mapping(network, np.random.default_rng(0), SCHEMES)
+    predictions = {model: profile.predict(network, mapping, model) for model in ("table", "piecewise-linear")}
+    there = pickle.loads(pickle.dumps(profile))
+    assert {model: there.predict(there.network, mapping, model) for model in predictions} == predictions
 
 
 def test_a_profile_of_another_machine_predicts_but_is_not_compared(network: Network, profile: Profile) -> None:
