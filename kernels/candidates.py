@@ -19,6 +19,7 @@ Family = Literal["pixels", "channels"]
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
 MOST_ROWS = 4  # of a tile
+FILLED = 0.97  # share of its pixels that a tile computes: good enough
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +33,7 @@ class Candidate:
         vectors: Vectors per tile: of pixels, or of output channels.
         rows: Output rows per tile (``channels``).
         columns: Output columns per tile (``channels``).
+        joined: Rows of the output, with nothing between them, that are walked as one (``channels``).
         rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``); 0: their vector
             is computed like the others.
         runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
@@ -46,6 +48,7 @@ class Candidate:
     vectors: int
     rows: int = 1
     columns: int = 1
+    joined: int = 1
     rest: int = 0
     runs_outer: bool = True
     reordered: bool = False
@@ -56,7 +59,7 @@ class Candidate:
         if self.family == "pixels":
             tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
         else:
-            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}"
+            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (f"/{self.joined}" if self.joined > 1 else "")
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
         flags = [name for name in ("reordered", "jammed", "dense") if getattr(self, name)]
         return " ".join([self.family, tile, order, *flags])
@@ -150,6 +153,19 @@ class Task:
         """Rows and columns, of what a family reads, from one output to the next."""
         return (1, 1) if self.reads_staged(family) else self.convolution.stride
 
+    def rows(self, candidate: Candidate) -> tuple[int, int]:
+        """How many rows of the output a candidate of the channel family walks, and how long they are."""
+        _, height, width = self.target.shape
+        return height // candidate.joined, width * candidate.joined
+
+    @cached_property
+    def walked_as_one(self) -> bool:
+        """Whether the channel family may walk several rows as one: nothing lies between them, in input and output."""
+        if self.step("channels") != (1, 1) or self.target.shape[1:] == (1, 1):
+            return False
+        read = self.staging.geometry if self.staging and self.reads_staged("channels") else self.source
+        return read.pitch == self.target.pitch == self.target.shape[2]
+
     def _block(self, candidate: Candidate) -> int:
         """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
         taps = math.prod(self.convolution.weight.shape[2:])
@@ -229,7 +245,7 @@ def other_order(task: Task, candidate: Candidate) -> Candidate | None:
     """The candidate with tiles as the outer loop; None where that is no other order, or cannot be."""
     if task.stages_itself(candidate.family):  # what is rearranged for a run serves all tiles
         return None
-    if candidate.family == "channels" and task.target.shape[1] <= candidate.rows:
+    if candidate.family == "channels" and task.rows(candidate)[0] <= candidate.rows:
         return None
     return replace(candidate, runs_outer=False)
 
@@ -264,8 +280,20 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
         size = vectors * lanes
         if size >= 2 * most and vectors > 1:
             continue
-        for rows, columns in sorted(_channel_tiles(height, width, pixels, step)):
-            yield Candidate("channels", lanes, size, vectors, rows, columns)
+        for joined in sorted({1, _joined(height, width, pixels) if task.walked_as_one else 1}):
+            for rows, columns in sorted(_channel_tiles(height // joined, width * joined, pixels, step)):
+                yield Candidate("channels", lanes, size, vectors, rows, columns, joined)
+
+
+def _joined(height: int, width: int, pixels: int) -> int:
+    """The fewest rows that, walked as one, leave next to no tile short; the best where all leave some."""
+    found = {n: _filled(n * width, pixels) for n in range(1, height + 1) if height % n == 0}
+    return next((n for n, filled in found.items() if filled >= FILLED), max(found, key=lambda n: found[n]))
+
+
+def _filled(width: int, pixels: int) -> float:
+    """Share of its ``pixels`` that a tile computes where rows of ``width`` are cut evenly."""
+    return width / -(-width // pixels) / pixels
 
 
 def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple[int, int]]:

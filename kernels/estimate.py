@@ -30,7 +30,7 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
         vectors = -(-(task.target.flat - candidate.rest) // candidate.lanes)
         tiles = -(-vectors // candidate.vectors)
         return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
-    _, height, width = task.target.shape
+    height, width = task.rows(candidate)
     tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
     return tiles * _channel_tile(task, candidate, rate) + copying
 

@@ -51,7 +51,7 @@ class Geometry:
         if self.is_vector:
             return 1
         stride = align((self.shape[1] + self.halo) * self.pitch)
-        return stride + LINE if stride % 1024 == 0 else stride
+        return stride if stride // LINE % 2 else stride + LINE
 
     @property
     def flat(self) -> int:

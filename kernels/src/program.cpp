@@ -77,6 +77,16 @@ std::int64_t jammed_weights(const FilterData& data, const Run& run) {
   return weights;
 }
 
+// Rows with nothing between them are as well fewer and longer ones.
+Planes with_joined_rows(Planes p, std::int32_t rows) {
+  require(rows == 1 || (rows > 1 && p.pitch == p.width && p.height % rows == 0),
+          "convolution: rows with something between them cannot be joined");
+  p.height /= rows;
+  p.width *= rows;
+  p.pitch *= rows;
+  return p;
+}
+
 Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 }  // namespace
@@ -215,13 +225,18 @@ void Program::staged_conv(const FilterData& filters, const Tile& tile, const std
   push(prunemap::staged_conv, c, run_work(filters), to, std::int64_t{c.conv.vectors} * tile.lanes, clear);
 }
 
-void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& target,
                            const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear) {
   const ChannelFamily& family = channel_family(table_, tile);
-  const Planes other = residual != nullptr ? *residual : absent();
   const std::int32_t most = family.max_pixels[log2_exact(tile.vectors, 3)], wide = tile.lanes * tile.vectors;
   check_planes(from, "convolution: bad input planes");
-  check_planes(to, "convolution: bad output planes");
+  check_planes(target, "convolution: bad output planes");
+  if (residual != nullptr) check_residual(*residual, target);
+  require(tile.joined == 1 || (from.pitch == target.pitch && step_y == 1 && step_x == 1),
+          "convolution: rows are joined where input and output are walked in step");
+  const Planes to = with_joined_rows(target, tile.joined);
+  const Planes other = residual != nullptr ? with_joined_rows(*residual, tile.joined) : absent();
+  const std::int64_t row_step = distance(from.pitch, step_y, "convolution: a step leads outside the arena") * tile.joined;
   require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
@@ -230,14 +245,13 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
           "convolution: the tile must divide the width");
   require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
   const char* far = "convolution: a step leads outside the arena";
-  check_reach(filters, from, distance(std::int64_t{from.pitch} * step_y, to.height - 1, far) +
+  check_reach(filters, from, distance(row_step, to.height - 1, far) +
                                  distance(step_x, to.width - 1, far) + 1);
-  if (residual != nullptr) check_residual(other, to);
   const Filters kept = keep_filters(filters, to, wide);
-  const bool direct = whole_vectors(filters, wide, to, residual);
+  const bool direct = whole_vectors(filters, wide, to, residual != nullptr ? &other : nullptr);
   if (residual != nullptr && !direct)  // read in whole vectors
     check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
-  ChannelConv c{kept, from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
+  ChannelConv c{kept, from.base, row_step, to.base, to.stride,
                 other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.vectors, tile.rows,
                 tile.columns, tile.runs_outer, direct};
   const std::int64_t bands = (to.height + tile.rows - 1) / tile.rows;

@@ -29,6 +29,7 @@ struct Tile {
   std::int32_t lanes;     // of one vector
   std::int32_t vectors;   // pixel family: of pixels; channel family: of output channels
   std::int32_t rows, columns;  // channel family: output pixels
+  std::int32_t joined;         // channel family: rows with nothing between them that are walked as one
   std::int32_t rest;           // pixel family: pixels beyond the last vector that have filters in the lanes; 0: none
   bool runs_outer;
 };

@@ -74,7 +74,7 @@ class Decoder {
     value = p;
   }
   void read(Planes& p) { p = take<std::optional<Planes>>().value(); }
-  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.rest, t.runs_outer); }
+  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.joined, t.rest, t.runs_outer); }
   void read(Pool& p) {
     p.from = take<Planes>();
     p.to = take<Planes>();

@@ -44,7 +44,7 @@ def program() -> _engine.Program:
 
 
 def tile(**changed: Any) -> _engine.Tile:
-    return _engine.Tile(**{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "rest": 0, "runs_outer": True, **changed})
+    return _engine.Tile(**{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "runs_outer": True, **changed})
 
 
 @pytest.mark.parametrize("jammed", [{}, {"sets": sets(s1=1, s3=2)}, {"sets": np.concatenate([sets(s3=1)] * 3)}])

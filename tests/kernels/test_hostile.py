@@ -45,7 +45,7 @@ class Numbers:
         return _engine.Planes(self._spaces.get(name, space), n["base"], n["stride"], n["before"], n["pitch"], shape)
 
     def tile(self, lanes: int, vectors: int) -> _engine.Tile:
-        n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "rest": 0})
+        n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0})
         return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": 1})["outer"] % 2))
 
     def filters(self, width: int) -> _engine.Filters:
@@ -108,7 +108,7 @@ SOURCE, TARGET, OTHER, SCRATCH = (
     [f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual", "scratch")
 )
 FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
-TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "rest", "outer")]
+TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined", "rest", "outer")]
 STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),

@@ -8,8 +8,8 @@
 namespace prunemap {
 namespace {
 
-// Weights are read in order, but within a network from far away: they are fetched so many floats ahead.
-constexpr int kAhead = 512;
+// Weights are read in order, but within a network from far away: they are fetched so many floats ahead, a line at a time.
+constexpr int kAhead = 512, kLine = 16;
 
 // Vectors per tile for `size` filters: what keeps the accumulators and the operands in registers.
 template <class T>
@@ -81,15 +81,28 @@ template <class T, int G, int V>
   }
 }
 
+// What is added in the end may come from far away, and where tiles go from plane to plane no prefetcher of a CPU
+// foresees it.
+template <int G, int Floats>
+[[gnu::always_inline]] inline void fetch_residual(const PixelConv& c, const Run& run, const float* arena, std::int64_t p) {
+#pragma GCC unroll 16
+  for (int g = 0; g < G; ++g) {
+    const float* r = arena + c.residual + c.filters.rows[run.filter + g] * c.residual_stride + p;
+#pragma GCC unroll 16
+    for (int at = 0; at < Floats + kLine - 1; at += kLine) __builtin_prefetch(r + (at < Floats ? at : Floats - 1));
+  }
+}
+
 template <class T, int G, int V>
 void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   typename T::Vector acc[G][V];
+  if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
   pixel_begin<T, G, V>(c, run, acc);
   const float* in = arena + c.in + p;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
   for (std::int32_t k = 0; k < run.count; ++k, weight += G) {
-    __builtin_prefetch(weight + kAhead);
+    if (k % (kLine / G) == 0) __builtin_prefetch(weight + kAhead);
     pixel_step<T, G, V>(in + offset[k], weight, acc);
   }
   pixel_end<T, G, V>(c, run, arena, p, acc);
