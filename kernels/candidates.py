@@ -59,7 +59,9 @@ class Candidate:
         if self.family == "pixels":
             tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
         else:
-            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (f"/{self.joined}" if self.joined > 1 else "")
+            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (
+                f"/{self.joined}" if self.joined > 1 else ""
+            )
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
         flags = [name for name in ("reordered", "jammed", "dense") if getattr(self, name)]
         return " ".join([self.family, tile, order, *flags])

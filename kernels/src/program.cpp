@@ -236,7 +236,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
           "convolution: rows are joined where input and output are walked in step");
   const Planes to = with_joined_rows(target, tile.joined);
   const Planes other = residual != nullptr ? with_joined_rows(*residual, tile.joined) : absent();
-  const std::int64_t row_step = distance(from.pitch, step_y, "convolution: a step leads outside the arena") * tile.joined;
+  const std::int64_t row_step = std::int64_t{from.pitch} * step_y * tile.joined;  // only one of the two is not 1
   require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");

@@ -140,7 +140,9 @@ class Filters(Part):
 
 
 class Tile(Part):
-    def __init__(self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, runs_outer: bool) -> None:
+    def __init__(
+        self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, runs_outer: bool
+    ) -> None:
         REAL["Tile"](lanes, vectors, rows, columns, joined, rest, runs_outer)
         self.parts = (lanes, vectors, rows, columns, joined, rest, runs_outer)
 

@@ -100,6 +100,22 @@ def test_every_candidate_is_exact(
         assert torch.equal(result, expected), str(candidate)
 
 
+@pytest.mark.parametrize(("size", "kernel", "stride", "joins"), [
+    ((14, 14), 1, 1, True), ((14, 14), 3, 1, False), ((14, 14), 1, 2, False), ((1, 1), 1, 1, False),
+])  # fmt: skip
+def test_rows_are_walked_as_one_where_nothing_lies_between_them(
+    size: tuple[int, int], kernel: int, stride: int, joins: bool, tasks_of: Any
+) -> None:
+    case = Case("joined", size, (3, 40), kernel, {"stride": stride, "padding": kernel // 2})
+    (task,) = tasks_of(*build_case(case, integers=True))
+    for isa in isas():
+        found = [c for c in enumerate_candidates(task, isa) if c.family == "channels"]
+        assert task.walked_as_one == joins
+        assert all(14 % c.joined == 0 and (c.joined == 1 or joins) for c in found)
+        if isa == "avx2":  # six columns: of 14 pixels no tile can make use of all of them, of 196 nearly
+            assert joins == any(c.joined == 14 and c.columns == 6 for c in found)
+
+
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("case", CASES[:14], ids=lambda case: case.name)
 def test_real_numbers_against_float64(

@@ -44,7 +44,9 @@ def program() -> _engine.Program:
 
 
 def tile(**changed: Any) -> _engine.Tile:
-    return _engine.Tile(**{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "runs_outer": True, **changed})
+    return _engine.Tile(
+        **{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "runs_outer": True, **changed}
+    )
 
 
 @pytest.mark.parametrize("jammed", [{}, {"sets": sets(s1=1, s3=2)}, {"sets": np.concatenate([sets(s3=1)] * 3)}])
@@ -117,6 +119,12 @@ def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
         {"tile": tile(rows=5)},
         {"tile": tile(columns=0)},
         {"tile": tile(columns=9)},
+        {"tile": tile(joined=0)},
+        {"tile": tile(joined=-1)},
+        {"tile": tile(joined=2)},
+        {"tile": tile(joined=2), "target": planes(1024, pitch=4), "source": planes(pitch=4), "step": (2, 1)},
+        {"tile": tile(joined=2), "target": planes(1024, pitch=4)},
+        {"tile": tile(joined=3), "target": planes(1024, pitch=4), "source": planes(pitch=4)},
         {"target": planes(base=4060)},
         {"residual": planes(shape=(2, 3, 4))},
         {"residual": planes(shape=(2, 4, 3))},

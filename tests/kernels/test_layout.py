@@ -47,8 +47,7 @@ def test_planes_do_not_touch(shape: tuple[int, int, int], gap: int, halo: int) -
     if geometry.is_vector:
         assert geometry.stride == 1
         return
-    assert geometry.stride % 16 == 0
-    assert geometry.stride % 1024 != 0
+    assert geometry.stride % 32 == 16  # whole lines, an odd number of them
     assert geometry.stride >= (shape[1] + halo) * geometry.pitch
     assert geometry.size >= geometry.before + shape[0] * geometry.stride
 
