@@ -23,6 +23,7 @@ CLOSE = 1.25  # times the best when first timed: timed in the other order of loo
 HOPELESS = 1.15  # times the best so far: not timed again
 ROUNDS = 5  # of all others, after they were timed twice
 BUDGET_SECONDS = 0.015  # after which none of these rounds begins
+ROUND_SECONDS = 200e-6  # at least: what takes microseconds is timed as often as that takes, one after the other in turn
 
 
 def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
@@ -91,19 +92,18 @@ def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) ->
 
     def time(which: Sequence[Candidate], rounds: int) -> None:
         nonlocal spent
-        for _ in range(rounds):
-            for candidate in which:
-                seconds = float(alone.time([every.index(candidate)]).sum())
-                best[candidate] = min(best[candidate], seconds)
-                spent += seconds
+        taken = alone.time([every.index(c) for c in which] * rounds).reshape(rounds, len(which))
+        best.update({c: min(best[c], seconds) for c, seconds in zip(which, taken.min(axis=0).tolist(), strict=True)})
+        spent += float(taken.sum())
 
     time(candidates, 2)
     limit = CLOSE * min(best.values())
-    time([c for c in others if best[replace(c, runs_outer=True)] <= limit], 2)
+    if near := [c for c in others if best[replace(c, runs_outer=True)] <= limit]:
+        time(near, 2)
     for _ in range(ROUNDS):
         limit = HOPELESS * min(best.values())
         left = [c for c in every if best[c] <= limit]
         if len(left) == 1 or spent > BUDGET_SECONDS:
             break
-        time(left, 1)
+        time(left, max(1, int(ROUND_SECONDS / sum(best[c] for c in left))))
     return min(every, key=lambda c: best[c])

@@ -20,7 +20,7 @@ from .cache import write_atomically
 from .machine import Machine
 from .rows import Row, Timing
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"
@@ -40,6 +40,7 @@ _SCHEMA = pa.schema(
         pa.field("staging_ms", pa.float64(), nullable=False),
         pa.field("staged", pa.bool_(), nullable=False),
         pa.field("planes", pa.int64(), nullable=False),
+        pa.field("multiple", pa.int64(), nullable=False),
         pa.field("mad_ms", pa.float64(), nullable=False),
         pa.field("samples_ms", pa.list_(pa.float64()), nullable=False),
         pa.field("unstable", pa.bool_(), nullable=False),

@@ -282,5 +282,6 @@ class _Surveyor:
                 staging_ms=min(timing.ms, subject.staging[name]),
                 staged=steps[name].staged,
                 planes=planes.get(name, 0),
+                multiple=steps[name].multiple,
                 unstable=unstable(name),
             )

@@ -114,18 +114,25 @@ class WidthSurface(Surface):
     """Milliseconds of a layer, without zeros, over its live input and output channels (CompactNet, section 3.1).
 
     Bilinear on the grid of measured widths. A grid point that could not be measured, because both sides of the layer
-    belong to groups that shrink together, is read off the layer's other points by the share of work left.
+    belong to groups that shrink together, is read off the layer's other points by the share of work left. Where filters
+    are computed in whole vectors, time over them is a staircase: between two steps it does not grow.
     ``at(inputs, outputs)`` reads it at shares of channels.
 
     Args:
         points: (live inputs, live outputs) -> milliseconds.
         full: All inputs and outputs.
         least: What the layer takes at least: below the smallest measured widths lines go on, not below this.
+        multiple: Filters are computed in multiples of so many.
     """
 
     def __init__(
-        self, points: AbstractMapping[tuple[int, int], float], full: tuple[int, int], least: float = 0.0
+        self,
+        points: AbstractMapping[tuple[int, int], float],
+        full: tuple[int, int],
+        least: float = 0.0,
+        multiple: int = 1,
     ) -> None:
+        points = _at_whole_vectors(points, multiple)
         inputs, outputs = (sorted({widths[side] for widths in points}) for side in (0, 1))
         by_work = sorted((i * o / (full[0] * full[1]), ms) for (i, o), ms in points.items())
         work, ms = (np.array(column) for column in zip(*by_work, strict=True))
@@ -137,7 +144,28 @@ class WidthSurface(Surface):
         heights, widths = [width / full[0] for width in inputs], [width / full[1] for width in outputs]
         rows = [_from_nothing(widths, [known(i, o) for o in outputs], least) for i in inputs]
         columns = [_from_nothing(heights, list(column), least) for column in zip(*rows, strict=True)]
-        super().__init__(_with_nothing(heights), _with_nothing(widths), np.array(columns).T)
+        grid, widths = np.array(columns).T, _with_nothing(widths)
+        if multiple > 1 and len(widths) > 1:
+            grid, widths = _staircase(grid, widths, full[1], multiple)
+        super().__init__(_with_nothing(heights), widths, grid)
+
+
+def _at_whole_vectors(
+    points: AbstractMapping[tuple[int, int], float], multiple: int
+) -> AbstractMapping[tuple[int, int], float]:
+    """The points with outputs rounded up to what is computed; averages where several come to one."""
+    at: dict[tuple[int, int], list[float]] = {}
+    for (i, o), ms in points.items():
+        at.setdefault((i, -(-o // multiple) * multiple), []).append(ms)
+    return {live: sum(same) / len(same) for live, same in at.items()}
+
+
+def _staircase(grid: Array, widths: list[float], full: int, multiple: int) -> tuple[Array, list[float]]:
+    """The grid, made of whole vectors of outputs, at the first and the last output of every vector."""
+    starts = np.arange(1, full + 1, multiple)
+    knots = np.unique([0, *starts, *np.minimum(starts + multiple - 1, full)])
+    computed = -(-knots // multiple) * multiple
+    return np.stack([np.interp(computed / full, widths, row) for row in grid]), (knots / full).tolist()
 
 
 def _with_nothing(knots: list[float]) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -46,7 +46,8 @@ class LayerCosts:
         full = (layer.in_channels, layer.out_channels)
         narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
         means = {live: steady_mean(same) for live, same in narrow.items()}
-        surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least)
+        multiple = usual_multiple(row for row in rows if not row.mixed)
+        surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, multiple)
         staging = any(row.staged for row in rows)
         staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
         mixed = [row for row in rows if row.mixed and row.kept]
@@ -124,6 +125,11 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
     rows = _steadiest_of_each(lambda row: row.planes, paid)
     points = [(row.planes / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
     return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
+
+
+def usual_multiple(rows: Iterable[Row]) -> int:
+    """What the filters of most of these rows are computed in multiples of."""
+    return Counter(row.multiple for row in rows).most_common(1)[0][0]
 
 
 def steadiest(rows: list[Row]) -> list[Row]:

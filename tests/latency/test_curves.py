@@ -66,5 +66,16 @@ def test_missing_grid_points_are_read_off_the_share_of_work() -> None:
     assert surface.at(0.5, 1.0) == pytest.approx(1.0 + 3.0 * (0.5 - 0.25) / 0.75)
 
 
+@pytest.mark.parametrize("full", [64, 65])
+def test_time_over_filters_that_are_computed_in_whole_vectors_is_a_staircase(full: int) -> None:
+    """What was measured between two steps tells of the whole step."""
+    steps = {outputs: 1.0 + -(-outputs // 16) for outputs in range(1, full + 1)}
+    points = {(4, outputs): steps[outputs] for outputs in (3, 16, 20, 32, full)}
+    surface = WidthSurface(points, (4, full), multiple=16)
+    for outputs, ms in steps.items():
+        assert surface.at(1.0, outputs / full) == pytest.approx(ms), outputs
+    assert surface.at(1.0, 0.0) == pytest.approx(1.0)
+
+
 def test_a_single_point_is_flat() -> None:
     assert WidthSurface({(8, 8): 4.0}, (8, 8)).at(0.25, 0.25) == 4.0

@@ -175,7 +175,7 @@ def test_bad_files_are_refused_in_one_line(profile: Profile, tmp_path: Path, cas
         "text": lambda: path.write_text("latency,ms\n"),
         "cut": lambda: path.write_bytes(good[: len(good) // 2]),
         "foreign": lambda: damage(path, table, None),
-        "format": lambda: damage(path, table, header.replace(b'"format":2', b'"format":99')),
+        "format": lambda: damage(path, table, header.replace(b'"format":', b'"format":9')),
         "header": lambda: damage(path, table, b'{"format": 1}'),
         "json": lambda: damage(path, table, b"[1]"),
         "columns": lambda: damage(path, table.drop_columns(["kept"]), header),
