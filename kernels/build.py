@@ -90,7 +90,7 @@ class _Builder:
         self._lowered = lowered
         self._isa = isa
         self._threads = threads
-        self._layout: Layout = plan_layout(lowered)
+        self._layout: Layout = plan_layout(lowered, _engine.families(isa)[0][0])
         staged = {s.name: s.planes for s in self._layout.staged.values()}
         for name, geometry in {**self._layout.values, **staged}.items():
             _check_size(geometry.size, MAX_FLOATS // 5, name)

@@ -10,13 +10,13 @@ from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
 MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
-TILE = 3 * LINE  # pixels
+TILE = 3  # vectors of pixels
 STEP = 300  # vectors: copying them takes as long as starting a step
 KEPT = 0.25  # share of the weights that are assumed to be left
 
 
-def plan_layout(lowered: Lowered) -> Layout:
-    """Choose the geometry of all values.
+def plan_layout(lowered: Lowered, lanes: int) -> Layout:
+    """Choose the geometry of all values, for vectors of so many lanes.
 
     A convolution without stride walks input and output in step, so they need one pitch; so do the terms of an addition.
     Values that so depend on one another get margins between their rows, or none, and then the inputs of convolutions
@@ -25,7 +25,7 @@ def plan_layout(lowered: Lowered) -> Layout:
     That is decided for the network as it was before pruning, with a quarter of its weights: however it is pruned, its
     values lie in memory alike, so that layers measured under some mappings cost the same under others.
     """
-    return _Planner(lowered).plan()
+    return _Planner(lowered, lanes).plan()
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ class _Reading:
 
 
 class _Planner:
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, lanes: int) -> None:
         self._lowered = lowered
+        self._lanes = lanes
         self._nodes: dict[str, Geometry] = {}  # values, and staged values under names of their own
         self._parent: dict[str, str] = {}
         self._staged: dict[str, Staging] = {}  # by convolution; the geometry is that of the node so far
@@ -147,13 +148,13 @@ class _Planner:
 
     def _gain(self, reading: _Reading, narrow: int, wide: int) -> float:
         """Multiply-adds that a pitch without margins saves, less what the copies cost that this input needs then."""
-        vectors = flat_vectors(reading.outputs, narrow)
-        saved = reading.kept * (flat_vectors(reading.outputs, wide) - vectors)
+        vectors = flat_vectors(reading.outputs, narrow, self._lanes)
+        saved = reading.kept * (flat_vectors(reading.outputs, wide, self._lanes) - vectors)
         if not any(self._beyond(reading)):
             return saved
         channels, shifted = reading.channels, len(reading.phases(True))
         rows = [y for _, y in reading.steps()[0]] or [0]  # none where all meet padding only
-        if shifted * channels * (TILE + (max(rows) - min(rows)) * narrow) > MOST_READ:
+        if shifted * channels * (TILE * self._lanes + (max(rows) - min(rows)) * narrow) > MOST_READ:
             return -math.inf
         copies = shifted - (len(reading.phases(False)) if reading.strided else 0)
         return saved - COPY * (copies * channels * vectors + STEP)
@@ -212,10 +213,15 @@ class _Planner:
         return name
 
 
-def flat_vectors(size: tuple[int, int], pitch: int) -> float:
-    """Vectors that cover a plane of (height, width) walked flat; a few pixels beyond the last whole one cost a part."""
-    whole, rest = divmod((size[0] - 1) * pitch + size[1], LINE)
-    return whole + (rest / LINE if rest <= LINE // 2 else 1.0)
+def flat_vectors(size: tuple[int, int], pitch: int, lanes: int) -> float:
+    """Vectors that cover a plane of (height, width) walked flat.
+
+    A few pixels beyond the last whole one cost a part, if filters lie in the lanes there: of the usual tiles, those of
+    vectors as long as a cache line have enough filters.
+    """
+    whole, rest = divmod((size[0] - 1) * pitch + size[1], lanes)
+    few = rest <= lanes // 2 if lanes == LINE else rest == 0
+    return whole + (rest / lanes if few else 1.0)
 
 
 def _beyond(taps: Taps, size: int, outputs: int, stride: int) -> tuple[int, int]:

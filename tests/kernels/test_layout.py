@@ -10,7 +10,7 @@ from prunemap.envs.networks import build_network
 from prunemap.kernels.arena import place
 from prunemap.kernels.layout import Geometry
 from prunemap.kernels.lowering import lower
-from prunemap.kernels.pitches import _Planner, plan_layout
+from prunemap.kernels.pitches import _Planner, flat_vectors, plan_layout
 from prunemap.pruning import Choice, Mapping, apply_mapping, capture, misfit
 from prunemap.pruning.schemes import SCHEMES
 
@@ -56,7 +56,7 @@ def test_pitches_agree_where_planes_are_walked_together() -> None:
     images = torch.zeros(1, 3, 33, 33)
     model = build_network("mobilenetv2", width=0.25).eval()
     lowered = lower(capture(model, images), model.state_dict())
-    layout = plan_layout(lowered)
+    layout = plan_layout(lowered, 16)
     for operation in lowered.operations:
         target = layout.values[operation.name]
         if operation.residual is not None:
@@ -75,7 +75,7 @@ def test_rows_have_margins_or_inputs_are_copied(copy: float, monkeypatch: pytest
     images = torch.zeros(1, 3, 28, 28)
     model = build_network("resnet20", width=8).eval()
     lowered = lower(capture(model, images), model.state_dict())
-    layout = plan_layout(lowered)
+    layout = plan_layout(lowered, 16)
     kernels = {o.name: o.convolution for o in lowered.operations if o.convolution is not None}
     assert {name for name, staging in layout.staged.items() if staging.shifted} == {
         name for name, c in kernels.items() if copy == 0.0 and c.padding != (0, 0)
@@ -95,9 +95,14 @@ def test_margins_stay_where_copies_cost_more() -> None:
     for name in ("resnet50", "mobilenetv2"):
         model = build_network(name, width=0.25 if name == "mobilenetv2" else 16).eval()
         lowered = lower(capture(model, images), model.state_dict())
-        layout = plan_layout(lowered)
+        layout = plan_layout(lowered, 16)
         pitches[name] = {g.pitch for o in lowered.operations if (g := layout.values[o.name]).shape[1:] == (7, 7)}
     assert pitches == {"resnet50": {7}, "mobilenetv2": {8}}
+
+
+@pytest.mark.parametrize(("lanes", "vectors"), [(16, (3 + 1 / 16, 4.0)), (8, (7.0, 7.0)), (4, (13.0, 14.0))])
+def test_what_margins_cost_depends_on_the_lanes(lanes: int, vectors: tuple[float, float]) -> None:
+    assert tuple(flat_vectors((7, 7), pitch, lanes) for pitch in (7, 8)) == pytest.approx(vectors)
 
 
 def normalised_first() -> nn.Module:
@@ -124,9 +129,9 @@ def test_the_layout_does_not_depend_on_what_is_pruned(family: str, model: nn.Mod
     fitting = [layer.name for layer in network.layers if misfit(layer, choice) is None]
     pruned = apply_mapping(model, Mapping(dict.fromkeys(fitting, choice)), network)
     lowered = [lower(network, m.state_dict()) for m in (model, pruned)]
-    weighed = [[(reading.channels, reading.kept) for reading in _Planner(each)._readings] for each in lowered]
+    weighed = [[(reading.channels, reading.kept) for reading in _Planner(each, 16)._readings] for each in lowered]
     assert weighed[0] == weighed[1]
-    plain, other = map(plan_layout, lowered)
+    plain, other = (plan_layout(each, 16) for each in lowered)
 
     def rows(geometry: Geometry) -> tuple[int, ...]:
         return *geometry.shape[1:], geometry.pitch, geometry.halo, geometry.left
@@ -143,5 +148,5 @@ def test_the_layout_does_not_depend_on_what_is_pruned(family: str, model: nn.Mod
 def test_margins_stay_where_copies_do_not_fit_or_gain_nothing(channels: int, pitch: int) -> None:
     model = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)).eval()
     images = torch.zeros(1, channels, 14, 14)
-    layout = plan_layout(lower(capture(model, images), model.state_dict()))
+    layout = plan_layout(lower(capture(model, images), model.state_dict()), 16)
     assert {geometry.pitch for geometry in layout.values.values()} == {pitch}
