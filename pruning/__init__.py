@@ -5,7 +5,7 @@ from .choices import canonical_choice, canonical_mapping, misfit
 from .errors import PrunemapError, unknown_name
 from .liveness import LayerCount, Live, Liveness, live_channels, live_counts
 from .mapping import DENSE, Choice, Mapping
-from .masks import Masks, apply_mapping, apply_masks, make_masks
+from .masks import Masks, Pruner, apply_mapping, apply_masks, make_masks
 from .network import ChannelGroup, LayerSpec, Network, Node
 from .registry import Registry
 from .schemes import SCHEMES, Scheme, fit_table, kept_weights, mask_from_units, parse_scheme, select_units, unit_norms
@@ -26,6 +26,7 @@ __all__ = [
     "Network",
     "Node",
     "PrunemapError",
+    "Pruner",
     "Registry",
     "Scheme",
     "apply_mapping",

@@ -199,7 +199,7 @@ class Liveness:
     def _through_layer(self, node: Node, layer: LayerSpec, zero: Flags) -> Flags:
         filters, channels, height, width = layer.weight_shape
         weight = self._parameter(f"{layer.name}.weight", layer.weights)
-        taps = (weight != 0).cpu().numpy().reshape(-1, height * width)
+        taps = _not_zero(weight).reshape(-1, height * width)
         there = taps[:, 0].copy()
         for tap in range(1, taps.shape[1]):  # faster than any(axis=1) over so few
             there |= taps[:, tap]
@@ -232,7 +232,7 @@ class Liveness:
         return next((self._layers[n.target or ""].in_channels // channels for n in readers), 1)
 
     def _is_zero(self, name: str, size: int) -> Flags:
-        return np.asarray((self._parameter(name, size) == 0).cpu().numpy())
+        return ~_not_zero(self._parameter(name, size))
 
     def _parameter(self, name: str, size: int) -> torch.Tensor:
         if name not in self._state:
@@ -241,3 +241,9 @@ class Liveness:
         if value.numel() != size:
             raise PrunemapError(f"{name!r} in the state dict has shape {tuple(value.shape)}, not {size} values")
         return value
+
+
+def _not_zero(values: torch.Tensor) -> Flags:
+    """Where there is no zero; numpy compares several times faster than torch, but does not know every type."""
+    array = (values if values.dtype == torch.float32 else values != 0).cpu().numpy()
+    return np.asarray(array != 0)

@@ -183,10 +183,9 @@ def _sum_runs(values: torch.Tensor, axis: int, run: int) -> torch.Tensor:
     """Sums over consecutive runs along ``axis``; the last run may be shorter."""
     if run == 1:
         return values
-    length = values.shape[axis]
     missing = [0] * (2 * (values.dim() - axis))
-    missing[-1] = -length % run
-    padded = F.pad(values, missing)
+    missing[-1] = -values.shape[axis] % run
+    padded = F.pad(values, missing) if missing[-1] else values
     return padded.reshape(*values.shape[:axis], -1, run, *values.shape[axis + 1 :]).sum(axis + 1)
 
 

@@ -5,14 +5,17 @@ import torch
 from torch import nn
 
 from prunemap.pruning import (
+    SCHEMES,
     Choice,
     Mapping,
     PrunemapError,
+    Pruner,
     apply_mapping,
     apply_masks,
     capture,
     make_masks,
     mask_from_units,
+    misfit,
     parse_scheme,
     select_units,
     unit_norms,
@@ -196,6 +199,33 @@ def test_apply_mapping_copies() -> None:
     assert all(torch.equal(a, b) for a, b in zip(pruned.parameters(), traced.parameters(), strict=True))
     assert int(pruned.get_parameter("0.weight").count_nonzero()) == 8 * 27 // 4
     assert pruned.training is model.training
+
+
+@pytest.mark.parametrize("model", [Residual(), chain(), chain(flatten=True)], ids=["residual", "chain", "flattened"])
+def test_a_pruner_remembers_nothing_of_the_mappings_before(model: nn.Module) -> None:
+    perturb(model)
+    network = capture(model, torch.zeros(1, 3, 4, 4))
+    pruner = Pruner(network, model.state_dict())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for rate in (2.25, 4.0):
+        for beside in ("dense", "filter", "channel"):
+            for name in SCHEMES:
+                chosen = {}
+                for index, layer in enumerate(network.layers):
+                    choice = Choice(SCHEMES[(name, beside)[index % 2]].example, rate)
+                    if choice.scheme != "dense" and misfit(layer, choice) is None:
+                        chosen[layer.name] = choice
+                mapping = Mapping(chosen)
+                masks, fresh = pruner.masks(mapping), make_masks(model, mapping, network)
+                assert masks.keys() == fresh.keys()
+                assert all(torch.equal(masks[name], fresh[name]) for name in masks)
+                pruned, state = apply_mapping(model, mapping, network).state_dict(), pruner.state(mapping)
+                assert list(state) == list(pruned)
+                assert all(torch.equal(state[name], pruned[name]) for name in state)
+                assert all(
+                    state[name].data_ptr() == model.state_dict()[name].data_ptr() for name in {*state} - {*masks}
+                )
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_grouped_convolutions_can_be_pruned() -> None:
