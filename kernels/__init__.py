@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .build import Step
-from .compile import CompiledNetwork, Memory, compile_network, isas, resolve_isa
+from .compile import CompiledNetwork, Memory, compile_network, compile_state, isas, resolve_isa
 
-__all__ = ["CompiledNetwork", "Memory", "Step", "compile_network", "isas", "resolve_isa"]
+__all__ = ["CompiledNetwork", "Memory", "Step", "compile_network", "compile_state", "isas", "resolve_isa"]

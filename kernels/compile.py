@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar, overload
 
 import numpy as np
@@ -99,12 +100,12 @@ class CompiledNetwork:
 
     def time(self, repeats: int) -> npt.NDArray[np.float64]:
         """Seconds of each of ``repeats`` runs on one image, one after the other, taken without Python in between."""
-        return self._program.time(self._image(), _positive(repeats))
+        return self._program.time(self._image, _positive(repeats))
 
     def time_steps(self, repeats: int) -> npt.NDArray[np.float64]:
         """(repeats, steps): seconds of every step within whole runs on one image."""
         steps = range(len(self.steps))
-        return self._program.time_steps(self._image(), _positive(repeats), steps).reshape(repeats, len(steps))
+        return self._program.time_steps(self._image, _positive(repeats), steps).reshape(repeats, len(steps))
 
     def plan(self) -> str:
         """A table of the steps: what each computes, how, and what it holds."""
@@ -124,6 +125,7 @@ class CompiledNetwork:
             f"activations {memory.activations / 1024:.1f} KiB"
         )
 
+    @cached_property
     def _image(self) -> Floats:
         """An image of random numbers: zeros could be faster on some CPUs."""
         return np.random.default_rng(0).standard_normal((1, *self.network.input_shape), dtype=np.float32)
@@ -167,14 +169,25 @@ def compile_network(
     Raises:
         PrunemapError: When the model is not supported (named with its qualified name), or an argument is invalid.
     """
+    if example_input.numel() == 0:
+        raise PrunemapError(f"example input of shape {tuple(example_input.shape)} is empty")
+    return compile_state(capture(model, example_input), model.state_dict(), threads, isa, tune=tune)
+
+
+def compile_state(
+    network: Network,
+    state: AbstractMapping[str, torch.Tensor],
+    threads: int = 1,
+    isa: str = "auto",
+    *,
+    tune: bool = True,
+) -> CompiledNetwork:
+    """As ``compile_network``, from a captured network and a state dict of its module."""
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256:
         raise PrunemapError(f"threads={threads!r}: expected a whole number from 1 to 256")
     name = resolve_isa(isa)
-    if example_input.numel() == 0:
-        raise PrunemapError(f"example input of shape {tuple(example_input.shape)} is empty")
-    network = capture(model, example_input)
     pick = partial(choose, isa=name, threads=threads, tune=tune)
-    built = build(lower(network, model.state_dict()), name, threads, pick)
+    built = build(lower(network, state), name, threads, pick)
     return CompiledNetwork(network, built.program, built.steps, name, threads, built.arena)
 
 

@@ -34,6 +34,8 @@ STABLE = 0.01
 """Largest relative MAD of a stable measurement."""
 BATCH_SECONDS = 1e-3
 """Shortest batch: below it, timer and interrupts would show (pyperf)."""
+WARM_SECONDS = 10 * BATCH_SECONDS
+"""Shortest warm-up."""
 MIN_RUNS = 64
 """Fewest runs from which a 90th percentile can be told with 99 % confidence (MLPerf, early stopping)."""
 
@@ -238,12 +240,15 @@ def _undisturbed(sampler: Sampler, repeats: int, pace: Callable[[], float]) -> t
 
 
 def batch_size(sampler: Sampler, fewest: int = 1) -> int:
-    """Warm up, then return how many runs last at least a millisecond.
+    """Warm up, then return how many runs last at least a millisecond, and no fewer than ``fewest``.
 
-    Steps of one run, where the sampler gives them, are summed.
+    Steps of one run, where the sampler gives them, are summed. Where two runs are warm-up enough, each is far longer
+    than a batch has to be, and there is nothing more to tell.
     """
-    warm = np.concatenate([_totals(sampler(1)) for _ in range(3)])
-    enough = max(3, math.ceil(10 * BATCH_SECONDS / max(float(warm.min()), 1e-7)))
+    warm = min(float(_totals(sampler(1))[0]) for _ in range(2))
+    if warm >= WARM_SECONDS / 2:
+        return fewest
+    enough = max(3, math.ceil(WARM_SECONDS / max(warm, 1e-7)))
     one = float(np.median(_totals(sampler(enough))))
     return max(fewest, math.ceil(BATCH_SECONDS / max(one, 1e-7)))
 

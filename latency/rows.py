@@ -122,10 +122,10 @@ class Remainder:
     @classmethod
     def of(cls, layer: LayerSpec, weight: Tensor, live: Live) -> Remainder:
         """Count what is left of ``weight`` (the layer's, pruned) where channels and filters are live."""
-        filters, inputs, *kernel = layer.weight_shape
-        there = weight.numpy().reshape(layer.groups, filters // layer.groups, inputs, math.prod(kernel)) != 0
-        computed = there & live.outputs.reshape(layer.groups, -1, 1, 1) & live.inputs.reshape(layer.groups, 1, -1, 1)
-        return cls(int(live.inputs.sum()), int(live.outputs.sum()), float(computed.mean()))
+        met = live.outputs.reshape(layer.groups, -1, 1) & live.inputs.reshape(layer.groups, 1, -1)
+        computed = (weight.numpy().reshape(-1) != 0) & np.repeat(met, math.prod(layer.kernel))
+        kept = np.count_nonzero(computed) / layer.weights
+        return cls(int(live.inputs.sum()), int(live.outputs.sum()), kept)
 
 
 def kept_share(layer: LayerSpec, choice: Choice) -> float:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
-from ..kernels import CompiledNetwork, compile_network
-from ..pruning import apply_mapping, canonical_mapping, live_channels
+from ..kernels import CompiledNetwork, compile_state
+from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
@@ -19,7 +18,7 @@ from .measure import EVALUATIONS, ROUNDS, STABLE, Samples, batch_size, interleav
 from .pace import Pace
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
-from .synthetic import SyntheticModule, synthesise
+from .synthetic import synthesise
 
 Progress = Callable[[int, int, str], None]
 """Called with the units of work done, their total, and what is going on."""
@@ -71,7 +70,7 @@ def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
     with exclusive_lock(), pinned(threads):
         waiting = deque([*base, *((number, probe) for number, probe in others if number not in seen)])
         reporter = _Reporter(progress or _silent, len(waiting))
-        surveyor = _Surveyor(network, synthesise(network, seed), threads, isa, reporter)
+        surveyor = _Surveyor(network, Pruner(network, synthesise(network, seed).state_dict()), threads, isa, reporter)
         rows = [row for row in known if row.probe >= len(base)]
         number, start = max([len(probes), *(one + 1 for one in seen)]), time.monotonic()
         while waiting:
@@ -196,15 +195,14 @@ def _deviation(rounds: Samples) -> float:
 class _Surveyor:
     """Compiles probes of one network and times them against one another."""
 
-    def __init__(self, network: Network, module: SyntheticModule, threads: int, isa: str, reporter: _Reporter) -> None:
+    def __init__(self, network: Network, pruner: Pruner, threads: int, isa: str, reporter: _Reporter) -> None:
         self._network = network
-        self._module = module
+        self._pruner = pruner
         self._threads = threads
         self._isa = isa
         self._reporter = reporter
         self._rng = np.random.default_rng(0)
         self._pace = Pace()
-        self._example = torch.zeros(1, *network.input_shape)
         self._base: list[_Subject] = []
 
     @property
@@ -218,9 +216,8 @@ class _Surveyor:
         return self._base[1]
 
     def compile(self, number: int, probe: Probe, timed_whole: bool) -> _Subject:
-        pruned = apply_mapping(self._module, probe.mapping, self._network)
-        compiled = compile_network(pruned, self._example, self._threads, self._isa)
-        state = pruned.state_dict()
+        state = self._pruner.state(probe.mapping)
+        compiled = compile_state(self._network, state, self._threads, self._isa)
         live = live_channels(self._network, state)
         weights = {
             layer.name: Remainder.of(layer, state[f"{layer.name}.weight"], live[layer.name])

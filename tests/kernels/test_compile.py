@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from prunemap.envs.networks import build_network
-from prunemap.kernels import CompiledNetwork, compile_network, isas, resolve_isa
-from prunemap.pruning import Choice, Mapping, PrunemapError, apply_mapping
+from prunemap.kernels import CompiledNetwork, compile_network, compile_state, isas, resolve_isa
+from prunemap.pruning import Choice, Mapping, PrunemapError, Pruner, apply_mapping, capture
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,18 @@ def test_unsupported_module_is_named() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Softmax2d()))
     with pytest.raises(PrunemapError, match=r"1\.0"):
         compile_network(model, torch.zeros(1, 3, 8, 8))
+
+
+def test_a_state_compiles_as_its_module_does(images: torch.Tensor) -> None:
+    model, mapping = build_network("resnet8", width=8), Mapping({"layer2.0.conv1": Choice("simd:8", 4)})
+    network = capture(model, images[:1])
+    state = Pruner(network, model.state_dict()).state(mapping)
+    whole = compile_network(apply_mapping(model, mapping, network), images, tune=False)
+    parts = compile_state(network, state, tune=False)
+    assert whole.steps == parts.steps
+    assert torch.equal(whole(images), parts(images))
+    with pytest.raises(PrunemapError, match="threads"):
+        compile_state(network, state, threads=0)
 
 
 def test_isa_from_the_environment(monkeypatch: pytest.MonkeyPatch, images: torch.Tensor) -> None:

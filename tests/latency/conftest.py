@@ -73,9 +73,7 @@ def fake_compile(noise: float = 0.0) -> Callable[..., FakeCompiled]:
     Layers with larger kernels also rearrange their input, which takes time for every channel of it.
     """
 
-    def compile_network(model: nn.Module, example: torch.Tensor, threads: int, isa: str) -> FakeCompiled:
-        network = capture(model, example)
-        state = model.state_dict()
+    def compile_state(network: Network, state: dict[str, torch.Tensor], threads: int, isa: str) -> FakeCompiled:
         live = live_channels(network, state)
         values = lower(network, state)
         stored = {op.layer: values.values[op.name].shape[0] for op in values.operations}
@@ -94,7 +92,7 @@ def fake_compile(noise: float = 0.0) -> Callable[..., FakeCompiled]:
             seconds.append(PER_WEIGHT * int(torch.count_nonzero(kept)) * pixels)
         return FakeCompiled(tuple(steps), np.array(seconds), noise, threads, isa)
 
-    return compile_network
+    return compile_state
 
 
 @pytest.fixture(scope="session")
@@ -113,14 +111,14 @@ def quiet_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The fake compiler, without noise, for all tests of a file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PRUNEMAP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(survey, "compile_network", fake_compile())
+        patch.setattr(survey, "compile_state", fake_compile())
         yield
 
 
 @pytest.fixture
 def fake_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Call it with a relative noise to put such a fake compiler in place of the real one."""
-    return lambda noise: monkeypatch.setattr(survey, "compile_network", fake_compile(noise))
+    return lambda noise: monkeypatch.setattr(survey, "compile_state", fake_compile(noise))
 
 
 @pytest.fixture(scope="session", autouse=True)
