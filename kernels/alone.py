@@ -46,22 +46,27 @@ class Alone:
         staged = task.staging.planes.planes(starts[2]) if task.staging else None
         residual = pieces[-1].planes(starts[-1]) if task.residual else None
         place = Place(task.source.planes(starts[0]), task.target.planes(starts[1]), residual, staged, False)
-        packs: dict[Candidate, Packed] = {}
+        self._task, self._place = task, place
+        self._packs: dict[Candidate, Packed] = {}
         self._steps: list[range] = []
-        for candidate in candidates:
-            lists = replace(candidate, runs_outer=True)
-            packed = packs[lists] = packs.get(lists) or task.packed(candidate)
-            before = program.steps
-            if task.staged_before(candidate.family):
-                add_staging(program, task, place.source, place, False)
-            add_convolution(program, task, candidate, packed, place)
-            self._steps.append(range(before, program.steps))
-        first = next(iter(packs.values()))
+        self._program = program
+        self.add(candidates)
+        first = next(iter(self._packs.values()))
         self.weights_bytes = first.weights.nbytes
         self.index_bytes = first.offsets.nbytes + first.runs.nbytes
-        self._program = program
         self._image = np.random.default_rng(0).standard_normal(math.prod(shape), dtype=np.float32)
         program.time_steps(self._image, 1, [0])
+
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        """Take more candidates behind those that are there, of families that are among these."""
+        for candidate in candidates:
+            lists = replace(candidate, runs_outer=True)
+            packed = self._packs[lists] = self._packs.get(lists) or self._task.packed(candidate)
+            before = self._program.steps
+            if self._task.staged_before(candidate.family):
+                add_staging(self._program, self._task, self._place.source, self._place, False)
+            add_convolution(self._program, self._task, candidate, packed, self._place)
+            self._steps.append(range(before, self._program.steps))
 
     def time(self, which: Iterable[int]) -> npt.NDArray[np.float64]:
         """Seconds of one run of each of these candidates, one after the other; beyond the last they start over."""

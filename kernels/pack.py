@@ -208,14 +208,16 @@ class _Part:
 def _pack_size(matrix: Matrix, runs: Runs, which: Ints, size: int, offsets: Ints, width: int) -> _Part:
     filters = runs.order[runs.starts[which][:, None] + np.arange(size)]
     groups = matrix.groups[filters[:, 0]]
-    union = _union(matrix.mask, runs, which, size)
-    counts = union.sum(axis=1)
+    union, bits = _union(matrix.mask, runs, which, size), _union(matrix.bits, runs, which, size)
+    counts = _count_bits(bits)
     ends = np.cumsum(counts)
     values = _engine.gather_weights(matrix.weights, union, filters, width)
     stores = (ends - counts) * width
-    shared = len(which) > 1 and (groups == groups[0]).all() and (union == union[0]).all()
+    shared = len(which) > 1 and (groups == groups[0]).all() and (bits == bits[0]).all()
     if shared:
         listed = offsets[groups[0], np.flatnonzero(union[0])]
         return _Part(np.zeros_like(ends), stores, counts, listed.astype(np.int32), values.reshape(-1))
-    listed = offsets.astype(np.int32)[groups][union]
-    return _Part(ends - counts, stores, counts, listed, values.reshape(-1))
+    # Where an entry is in ``union``, moved to where its group's offset is: several times faster than indexing by flags.
+    ahead = (np.arange(len(union)) - groups) * union.shape[1]
+    listed = offsets.reshape(-1)[np.flatnonzero(union) - np.repeat(ahead, counts)]
+    return _Part(ends - counts, stores, counts, listed.astype(np.int32), values.reshape(-1))

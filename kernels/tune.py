@@ -61,7 +61,7 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
 
 def _dense_forms(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:
     """How the layer would be computed if nothing were pruned, best estimate first."""
-    dense = {replace(c, dense=True, jammed=False, reordered=False) for c in candidates}
+    dense = {replace(c, dense=True, jammed=False) for c in candidates if not c.reordered}
     return sorted(dense, key=lambda c: (estimate(task, c, rates), c))
 
 
@@ -82,12 +82,11 @@ def _digest(task: Task) -> str:
 
 def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) -> Candidate:
     """Time all twice, those that were close with their loops in the other order too, and again what may still win."""
-    others = [other for c in candidates if (other := other_order(task, c))]
-    every = [*candidates, *others]
-    if len(every) == 1:
-        return every[0]
-    alone = Alone(task, every, isa, threads)
-    best = dict.fromkeys(every, math.inf)
+    others = {c: other for c in candidates if (other := other_order(task, c))}
+    if len(candidates) + len(others) == 1:
+        return candidates[0]
+    alone = Alone(task, candidates, isa, threads)
+    every, best = [*candidates], dict.fromkeys([*candidates, *others.values()], math.inf)
     spent = 0.0
 
     def time(which: Sequence[Candidate], rounds: int) -> None:
@@ -98,8 +97,10 @@ def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) ->
 
     time(candidates, 2)
     limit = CLOSE * min(best.values())
-    if near := [c for c in others if best[replace(c, runs_outer=True)] <= limit]:
-        time(near, 2)
+    if close := [other for c, other in others.items() if best[c] <= limit]:
+        alone.add(close)
+        every += close
+        time(close, 2)
     for _ in range(ROUNDS):
         limit = HOPELESS * min(best.values())
         left = [c for c in every if best[c] <= limit]

@@ -26,8 +26,11 @@ class Clock:
         self.timed: list[Candidate] = []
 
     def __call__(self, task: Task, candidates: Sequence[Candidate], isa: str, threads: int) -> Clock:
-        self._candidates = candidates
+        self._candidates = [*candidates]
         return self
+
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        self._candidates += candidates
 
     def time(self, which: Sequence[int]) -> Any:
         self.timed += [self._candidates[index] for index in which]
