@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,6 @@ from . import _engine
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-Flags = TypeVar("Flags", np.bool_, np.uint64)
 
 SETS = (1 << _engine.MAX_JAMMED) - 1
 """Sets of filters by which the list of a run can be sorted."""
@@ -127,7 +125,7 @@ def similar_order(matrix: Matrix) -> Ints:
 def union_counts(matrix: Matrix, runs: Runs) -> Ints:
     """Length of every run's list."""
     counts = np.zeros(len(runs.starts), dtype=np.int64)
-    for size in np.unique(runs.sizes).tolist():
+    for size in set(runs.sizes.tolist()):
         which = np.flatnonzero(runs.sizes == size)
         counts[which] = _count_bits(_union(matrix.bits, runs, which, size))
     return counts
@@ -138,11 +136,16 @@ def _count_bits(words: npt.NDArray[np.uint64]) -> Ints:
     return np.asarray(np.bitwise_count(words).sum(axis=1), dtype=np.int64)
 
 
-def _union(mask: npt.NDArray[Flags], runs: Runs, which: Ints, size: int) -> npt.NDArray[Flags]:
-    union = mask[runs.order[runs.starts[which]]]
-    for i in range(1, size):
-        union |= mask[runs.order[runs.starts[which] + i]]
+def _union(bits: npt.NDArray[np.uint64], runs: Runs, which: Ints, size: int) -> npt.NDArray[np.uint64]:
+    """Positions that any filter of a run reads, for the runs ``which``, all of ``size`` filters."""
+    members = bits[runs.order[runs.starts[which][:, None] + np.arange(size)]]
+    union: npt.NDArray[np.uint64] = members[:, 0] if size == 1 else np.bitwise_or.reduce(members, axis=1)
     return union
+
+
+def _flags(bits: npt.NDArray[np.uint64], positions: int) -> Bools:
+    """What ``Matrix.bits`` holds, unpacked."""
+    return np.unpackbits(bits.view(np.uint8), axis=1, count=positions).view(np.bool_)
 
 
 def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
@@ -208,7 +211,8 @@ class _Part:
 def _pack_size(matrix: Matrix, runs: Runs, which: Ints, size: int, offsets: Ints, width: int) -> _Part:
     filters = runs.order[runs.starts[which][:, None] + np.arange(size)]
     groups = matrix.groups[filters[:, 0]]
-    union, bits = _union(matrix.mask, runs, which, size), _union(matrix.bits, runs, which, size)
+    bits = _union(matrix.bits, runs, which, size)
+    union = _flags(bits, matrix.mask.shape[1])
     counts = _count_bits(bits)
     ends = np.cumsum(counts)
     values = _engine.gather_weights(matrix.weights, union, filters, width)
