@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +51,17 @@ def test_peers_compute_what_torch_does(network: Network, name: str) -> None:
         np.testing.assert_allclose(peer.output(), model(EXAMPLE).numpy(), rtol=1e-4, atol=1e-5)
     assert peer.time(3).shape == (3,)
     assert (peer.time(3) > 0).all()
+
+
+def test_openvino_does_not_call_home(network: Network) -> None:
+    pytest.importorskip("openvino_telemetry")
+    program = (
+        "import sys, torch; from torch import nn; from prunemap.latency import PEERS; "
+        "PEERS['openvino'](nn.Sequential(nn.Conv2d(3, 4, 1)).eval(), torch.zeros(1, 3, 8, 8), 1).run(); "
+        "print([name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.split() == ["[]"]
 
 
 def test_engines_are_compared_in_one_table(network: Network) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,17 @@ def test_the_pace_of_the_quietest_moment_is_kept(own_cache: Path) -> None:
         path.write_text(damaged)
         assert Pace()._quiet > 0
     assert first._read() > 0
+
+
+def test_the_pace_is_the_calling_threads_own(own_cache: Path) -> None:
+    """Another thread could be kept waiting for by real-time priority, which holds it off the CPU."""
+    pace = Pace()
+    begun, own = time.process_time(), time.thread_time()
+    for _ in range(50):
+        pace._read()
+    all_threads, own = time.process_time() - begun, time.thread_time() - own
+    assert own > 0.0
+    assert all_threads - own < own / 4
 
 
 def test_machines_that_share_a_cache_folder_have_a_pace_each(own_cache: Path) -> None:
