@@ -46,10 +46,10 @@ def run_with() -> Runner:
 
 
 @pytest.fixture
-def tasks_of() -> Callable[[nn.Module, torch.Tensor], list[Task]]:
-    """The convolutions of a module, as the planner sees them."""
+def tasks_of() -> Callable[..., list[Task]]:
+    """The convolutions of a module, as the planner sees them for an instruction set."""
 
-    def tasks(model: nn.Module, images: torch.Tensor) -> list[Task]:
+    def tasks(model: nn.Module, images: torch.Tensor, isa: str = "portable") -> list[Task]:
         found: list[Task] = []
 
         def note(task: Task) -> Candidate:
@@ -57,9 +57,9 @@ def tasks_of() -> Callable[[nn.Module, torch.Tensor], list[Task]]:
             from prunemap.kernels.tune import promising
 
             found.append(task)
-            return promising(task, "portable", nominal_rates("portable"))[0]
+            return promising(task, isa, nominal_rates(isa))[0]
 
-        build(lower(capture(model, images), model.state_dict()), "portable", 1, note)
+        build(lower(capture(model, images), model.state_dict()), isa, 1, note)
         return found
 
     return tasks

@@ -92,7 +92,7 @@ def test_every_candidate_is_exact(
         expected = model.double()(images.double()).float()
     model.float()
     assert case.density == 0 or (expected != 0).float().mean() > 0.05
-    (task,) = tasks_of(model, images)
+    (task,) = tasks_of(model, images, isa)
     candidates = all_candidates(task, isa)
     assert candidates
     for candidate in candidates if copy == MARGINS else candidates[::3]:
@@ -107,8 +107,8 @@ def test_rows_are_walked_as_one_where_nothing_lies_between_them(
     size: tuple[int, int], kernel: int, stride: int, joins: bool, tasks_of: Any
 ) -> None:
     case = Case("joined", size, (3, 40), kernel, {"stride": stride, "padding": kernel // 2})
-    (task,) = tasks_of(*build_case(case, integers=True))
     for isa in isas():
+        (task,) = tasks_of(*build_case(case, integers=True), isa)
         found = [c for c in enumerate_candidates(task, isa) if c.family == "channels"]
         assert task.walked_as_one == joins
         assert all(14 % c.joined == 0 and (c.joined == 1 or joins) for c in found)
@@ -118,9 +118,7 @@ def test_rows_are_walked_as_one_where_nothing_lies_between_them(
 
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("case", CASES[:14], ids=lambda case: case.name)
-def test_real_numbers_against_float64(
-    case: Case, isa: str, run_with: Any, tasks_of: Callable[[nn.Module, torch.Tensor], list[Task]]
-) -> None:
+def test_real_numbers_against_float64(case: Case, isa: str, run_with: Any, tasks_of: Callable[..., list[Task]]) -> None:
     model, images = build_case(case, integers=False)
     conv = model[0]
     with torch.no_grad():
@@ -130,7 +128,7 @@ def test_real_numbers_against_float64(
             conv.groups,
         )  # fmt: skip
     model.float()
-    (task,) = tasks_of(model, images)
+    (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa)[::3]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen).double()
         assert bool(((result - exact).abs() <= 4 * torch.finfo(torch.float32).eps * sums).all()), str(candidate)
@@ -147,7 +145,7 @@ def test_one_weight_alone(isa: str, channel: int, tap: tuple[int, int], run_with
     images = torch.arange(5 * 6 * 6, dtype=torch.float32).reshape(1, 5, 6, 6)
     with torch.no_grad():
         expected = conv(images)
-    (task,) = tasks_of(model, images)
+    (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
         assert torch.equal(run_with(model, images, isa, lambda _, chosen=candidate: chosen), expected), str(candidate)
 
@@ -170,7 +168,7 @@ def test_nan_under_pruned_weights_stays_out(
     clean[:, 2] = 0.0
     with torch.no_grad():
         expected = conv(clean)
-    (task,) = tasks_of(model, images)
+    (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
         assert bool(((result - expected).abs() <= 1e-5).all()), str(candidate)
@@ -184,7 +182,7 @@ def test_nan_reaches_what_it_should(isa: str, run_with: Any, tasks_of: Any) -> N
     images[0, 0, 3, 7] = torch.nan
     with torch.no_grad():
         expected = model(images).isnan()
-    (task,) = tasks_of(model, images)
+    (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
         assert torch.equal(result.isnan(), expected), str(candidate)
