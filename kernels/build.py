@@ -33,7 +33,7 @@ class Step:
         index_bytes: Bytes of the lists.
         macs: Multiply-adds by kept weights.
         staged: Whether a convolution reads its input as a step before it has rearranged it.
-        multiple: A convolution computes its filters in multiples of so many: whole vectors of them, or each alone.
+        multiple: Filters that a convolution computes together; fewer take about as long.
     """
 
     op: str
@@ -260,7 +260,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.staged_before(candidate.family), candidate.size if candidate.family == "channels" else 1,
+            task.staged_before(candidate.family), candidate.size,
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import numpy as np
 
 from ..kernels import isas
-from ..kernels._engine import RoofLoop, families
-from ..kernels.plans import cpu_model
+from ..kernels.alone import Alone
+from ..kernels.candidates import Task
+from ..kernels.layout import Geometry
+from ..kernels.operations import NO_CLAMP, Convolution
+from ..kernels.plans import cpu_model, engine_digest
+from ..kernels.rates import nominal_rates
+from ..kernels.tune import promising
 from .cache import cache_folder, write_atomically
 
-_FLOATS, _PASSES = 4096, 640
-"""Multiply-adds of one reading: some 50 microseconds, in registers."""
+_INPUTS, _FILTERS, _MAP = 32, 64, (8, 24)
+"""A 1x1 convolution whose input the nearest cache holds: some ten microseconds."""
+_RUNS = 5
 _TRIES = 3
-_FIRST = 200
+_FIRST = 100
+_APART = 0.01
+"""Seconds between the first readings where none is kept yet: a slow moment must not pass for a quiet one."""
 _QUIET = 5.0
 """Percentile of many readings that stands for the machine left alone."""
 
@@ -31,17 +40,19 @@ class Pace:
 
     What quiet means is the fastest that any process saw so far on such a CPU; it is kept in the cache folder.
 
-    The arithmetic is the engine's own loop, on the calling thread. A numerical library would not do: one that hands
-    part of it to a thread of its own waits for a thread that real-time priority keeps from running.
+    The arithmetic is a convolution by the engine itself, so that it needs of the core what networks need: a neighbour
+    that takes loads and instructions, but no multiplications, would leave a loop of multiply-adds alone. It runs on the
+    calling thread: a library that hands part of it to another one may wait for what real-time priority keeps from
+    running.
     """
 
     def __init__(self) -> None:
-        isa = isas()[0]
-        lanes = families(isa)[0][0]
-        self._loop = RoofLoop(isa, "registers", lanes, _FLOATS, _PASSES, 1)
+        isa, task = isas()[0], _task()
+        self._convolution = Alone(task, promising(task, isa, nominal_rates(isa))[:1], isa, 1)
         self._path = cache_folder() / "pace.json"
-        self._key = f"{cpu_model()} | {isa}, {lanes} lanes, {_FLOATS} x {_PASSES}"
-        kept, seen = self._kept(), [self._read() for _ in range(_FIRST)]
+        self._key = f"{cpu_model()} | {engine_digest()[:12]}"
+        kept = self._kept()
+        seen = [self._read_after(_APART if math.isinf(kept) else 0.0) for _ in range(_FIRST)]
         self._quiet = min(kept, float(np.percentile(seen, _QUIET)))
         if self._quiet < kept:
             self._keep(self._quiet)
@@ -50,9 +61,13 @@ class Pace:
         """Now's slowdown: 1 on a quiet machine."""
         return self._read() / self._quiet
 
+    def _read_after(self, pause: float) -> float:
+        time.sleep(pause)
+        return self._read()
+
     def _read(self) -> float:
         """Seconds of the fixed arithmetic, the fastest of three: an interrupt says nothing about the pace."""
-        return float(self._loop.time(_TRIES).min())
+        return float(self._convolution.time([0] * _RUNS * _TRIES).reshape(_TRIES, _RUNS).sum(axis=1).min())
 
     def _kept(self) -> float:
         return self._all_kept().get(self._key, math.inf)
@@ -72,3 +87,12 @@ class Pace:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
 
         write_atomically(self._path, write)
+
+
+def _task() -> Task:
+    """The convolution that is timed."""
+    weight = np.random.default_rng(0).standard_normal((_FILTERS, _INPUTS, 1, 1), dtype=np.float32)
+    bias, groups = np.zeros(_FILTERS, np.float32), np.zeros(_FILTERS, np.int64)
+    convolution = Convolution(weight, bias, groups, np.arange(_INPUTS)[None], (1, 1), (0, 0), (1, 1))
+    source, target = (Geometry((channels, *_MAP), _MAP[1], 0, 0) for channels in (_INPUTS, _FILTERS))
+    return Task(convolution, NO_CLAMP, source, target, None, None)

@@ -122,7 +122,7 @@ class WidthSurface(Surface):
         points: (live inputs, live outputs) -> milliseconds.
         full: All inputs and outputs.
         least: What the layer takes at least: below the smallest measured widths lines go on, not below this.
-        multiple: Filters are computed in multiples of so many.
+        multiple: Filters that are computed together; fewer take about as long.
     """
 
     def __init__(

@@ -126,6 +126,7 @@ def even_pace() -> Iterator[None]:
     """A machine that is as fast now as ever."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pace.Pace, "__call__", lambda self: 1.0)
+        patch.setattr(pace, "_APART", 0.0)
         yield
 
 
