@@ -47,7 +47,7 @@ class Geometry:
 
     @property
     def stride(self) -> int:
-        """Floats from one channel to the next; not a multiple of 4 KiB, where caches would collide."""
+        """Floats from one channel to the next: an odd number of lines, so that planes use all places of a cache."""
         if self.is_vector:
             return 1
         stride = align((self.shape[1] + self.halo) * self.pitch)

@@ -115,7 +115,7 @@ class WidthSurface(Surface):
 
     Bilinear on the grid of measured widths. A grid point that could not be measured, because both sides of the layer
     belong to groups that shrink together, is read off the layer's other points by the share of work left. Where filters
-    are computed in whole vectors, time over them is a staircase: between two steps it does not grow.
+    are computed together, time over them is a staircase: between two steps it does not grow.
     ``at(inputs, outputs)`` reads it at shares of channels.
 
     Args:
@@ -132,7 +132,7 @@ class WidthSurface(Surface):
         least: float = 0.0,
         multiple: int = 1,
     ) -> None:
-        points = _at_whole_vectors(points, multiple)
+        points = _at_steps(points, multiple)
         inputs, outputs = (sorted({widths[side] for widths in points}) for side in (0, 1))
         by_work = sorted((i * o / (full[0] * full[1]), ms) for (i, o), ms in points.items())
         work, ms = (np.array(column) for column in zip(*by_work, strict=True))
@@ -150,7 +150,7 @@ class WidthSurface(Surface):
         super().__init__(_with_nothing(heights), widths, grid)
 
 
-def _at_whole_vectors(
+def _at_steps(
     points: AbstractMapping[tuple[int, int], float], multiple: int
 ) -> AbstractMapping[tuple[int, int], float]:
     """The points with outputs rounded up to what is computed; averages where several come to one."""
@@ -161,7 +161,7 @@ def _at_whole_vectors(
 
 
 def _staircase(grid: Array, widths: list[float], full: int, multiple: int) -> tuple[Array, list[float]]:
-    """The grid, made of whole vectors of outputs, at the first and the last output of every vector."""
+    """The grid at the first and the last output of every step."""
     starts = np.arange(1, full + 1, multiple)
     knots = np.unique([0, *starts, *np.minimum(starts + multiple - 1, full)])
     computed = -(-knots // multiple) * multiple

@@ -67,7 +67,7 @@ def test_missing_grid_points_are_read_off_the_share_of_work() -> None:
 
 
 @pytest.mark.parametrize("full", [64, 65])
-def test_time_over_filters_that_are_computed_in_whole_vectors_is_a_staircase(full: int) -> None:
+def test_time_over_filters_that_are_computed_together_is_a_staircase(full: int) -> None:
     """What was measured between two steps tells of the whole step."""
     steps = {outputs: 1.0 + -(-outputs // 16) for outputs in range(1, full + 1)}
     points = {(4, outputs): steps[outputs] for outputs in (3, 16, 20, 32, full)}
