@@ -19,7 +19,7 @@ from ..probes import Probe, width_probes
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
 from .curves import WidthSurface
-from .layer import by, steady_mean, usual_multiple
+from .layer import by, computed_together, steady_mean
 
 RATES = (8 / 7, 4 / 3, 2.0, 8 / 3, 4.0, 8.0)
 """Widths at which layers are measured: 7, 6, 4, 3, 2 and 1 eighths of their channels."""
@@ -45,8 +45,8 @@ class ChannelsModel:
             full = (layer.in_channels, layer.out_channels)
             staging = {live: sum(r.staging_ms for r in same) / len(same) for live, same in points.items()}
             measured = {live: cost.ms + staging[live] for live, cost in costs.items()}
-            multiple = usual_multiple(rows[layer.name])
-            self._surfaces[layer.name] = WidthSurface(measured, full, multiple=multiple)
+            together = computed_together(rows[layer.name])
+            self._surfaces[layer.name] = WidthSurface(measured, full, together=together)
             self._errors[layer.name] = math.hypot(costs[full].error, _bend(measured, full))
         self._constant = survey.constant
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +123,8 @@ class WidthSurface(Surface):
         points: (live inputs, live outputs) -> milliseconds.
         full: All inputs and outputs.
         least: What the layer takes at least: below the smallest measured widths lines go on, not below this.
-        multiple: Filters that are computed together; fewer take about as long.
+        together: Measured outputs -> how many of them are computed together: fewer take about as long. One by one where
+            nothing is said.
     """
 
     def __init__(
@@ -130,9 +132,9 @@ class WidthSurface(Surface):
         points: AbstractMapping[tuple[int, int], float],
         full: tuple[int, int],
         least: float = 0.0,
-        multiple: int = 1,
+        together: AbstractMapping[int, int] = MappingProxyType({}),
     ) -> None:
-        points = _at_steps(points, multiple)
+        points, steps = _at_steps(points, together)
         inputs, outputs = (sorted({widths[side] for widths in points}) for side in (0, 1))
         by_work = sorted((i * o / (full[0] * full[1]), ms) for (i, o), ms in points.items())
         work, ms = (np.array(column) for column in zip(*by_work, strict=True))
@@ -145,27 +147,37 @@ class WidthSurface(Surface):
         rows = [_from_nothing(widths, [known(i, o) for o in outputs], least) for i in inputs]
         columns = [_from_nothing(heights, list(column), least) for column in zip(*rows, strict=True)]
         grid, widths = np.array(columns).T, _with_nothing(widths)
-        if multiple > 1 and len(widths) > 1:
-            grid, widths = _staircase(grid, widths, full[1], multiple)
+        if max(steps.values()) > 1 and len(widths) > 1:
+            grid, widths = _staircase(grid, widths, full[1], steps)
         super().__init__(_with_nothing(heights), widths, grid)
 
 
 def _at_steps(
-    points: AbstractMapping[tuple[int, int], float], multiple: int
-) -> AbstractMapping[tuple[int, int], float]:
-    """The points with outputs rounded up to what is computed; averages where several come to one."""
+    points: AbstractMapping[tuple[int, int], float], together: AbstractMapping[int, int]
+) -> tuple[AbstractMapping[tuple[int, int], float], dict[int, int]]:
+    """The points with outputs rounded up to what is computed, and those outputs with how many are computed together.
+
+    Where several points come to one, their average.
+    """
     at: dict[tuple[int, int], list[float]] = {}
+    steps: dict[int, int] = {}
     for (i, o), ms in points.items():
-        at.setdefault((i, -(-o // multiple) * multiple), []).append(ms)
-    return {live: sum(same) / len(same) for live, same in at.items()}
+        step = together.get(o, 1)
+        computed = -(-o // step) * step
+        at.setdefault((i, computed), []).append(ms)
+        steps[computed] = max(step, steps.get(computed, 1))
+    return {live: sum(same) / len(same) for live, same in at.items()}, steps
 
 
-def _staircase(grid: Array, widths: list[float], full: int, multiple: int) -> tuple[Array, list[float]]:
-    """The grid at the first and the last output of every step."""
-    starts = np.arange(1, full + 1, multiple)
-    knots = np.unique([0, *starts, *np.minimum(starts + multiple - 1, full)])
-    computed = -(-knots // multiple) * multiple
-    return np.stack([np.interp(computed / full, widths, row) for row in grid]), (knots / full).tolist()
+def _staircase(
+    grid: Array, widths: list[float], full: int, steps: AbstractMapping[int, int]
+) -> tuple[Array, list[float]]:
+    """The grid at every number of outputs; up to a measured one they are computed together as they are there."""
+    measured, outputs = np.array(sorted(steps)), np.arange(full + 1)
+    above = measured[np.searchsorted(measured, outputs)]
+    step = np.array([steps[o] for o in above.tolist()])
+    computed = np.minimum(-(-outputs // step) * step, above)
+    return np.stack([np.interp(computed / full, widths, row) for row in grid]), (outputs / full).tolist()
 
 
 def _with_nothing(knots: list[float]) -> list[float]:

@@ -46,8 +46,8 @@ class LayerCosts:
         full = (layer.in_channels, layer.out_channels)
         narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
         means = {live: steady_mean(same) for live, same in narrow.items()}
-        multiple = usual_multiple(row for row in rows if not row.mixed)
-        surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, multiple)
+        together = computed_together(row for row in rows if not row.mixed)
+        surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, together)
         staging = any(row.staged for row in rows)
         staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
         mixed = [row for row in rows if row.mixed and row.kept]
@@ -127,9 +127,10 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
     return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
 
 
-def usual_multiple(rows: Iterable[Row]) -> int:
-    """What the filters of most of these rows are computed in multiples of."""
-    return Counter(row.multiple for row in rows).most_common(1)[0][0]
+def computed_together(rows: Iterable[Row]) -> dict[int, int]:
+    """Stored outputs -> how many of them most of these rows compute together."""
+    same = by(lambda row: row.stored, rows)
+    return {stored: Counter(row.multiple for row in own).most_common(1)[0][0] for stored, own in same.items()}
 
 
 def steadiest(rows: list[Row]) -> list[Row]:

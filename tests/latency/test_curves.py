@@ -71,10 +71,18 @@ def test_time_over_filters_that_are_computed_together_is_a_staircase(full: int) 
     """What was measured between two steps tells of the whole step."""
     steps = {outputs: 1.0 + -(-outputs // 16) for outputs in range(1, full + 1)}
     points = {(4, outputs): steps[outputs] for outputs in (3, 16, 20, 32, full)}
-    surface = WidthSurface(points, (4, full), multiple=16)
+    surface = WidthSurface(points, (4, full), together=dict.fromkeys((3, 16, 20, 32, full), 16))
     for outputs, ms in steps.items():
         assert surface.at(1.0, outputs / full) == pytest.approx(ms), outputs
     assert surface.at(1.0, 0.0) == pytest.approx(1.0)
+
+
+def test_few_filters_may_be_computed_one_by_one_and_many_together() -> None:
+    points = {(4, 2): 2.0, (4, 8): 3.0, (4, 16): 5.0}
+    surface = WidthSurface(points, (4, 16), together={2: 1, 8: 8, 16: 8})
+    told = {0: 1.0 + 2.0 / 3.0, 1: 1.0 + 5.0 / 6.0, 2: 2.0, 3: 3.0, 8: 3.0, 9: 5.0, 16: 5.0}
+    for outputs, ms in told.items():
+        assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
 
 
 def test_a_single_point_is_flat() -> None:
