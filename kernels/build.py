@@ -33,7 +33,7 @@ class Step:
         index_bytes: Bytes of the lists.
         macs: Multiply-adds by kept weights.
         staged: Whether a convolution reads its input as a step before it has rearranged it.
-        multiple: Filters that a convolution computes together; fewer take about as long.
+        together: Filters that a convolution computes together; fewer take about as long.
     """
 
     op: str
@@ -47,7 +47,7 @@ class Step:
     index_bytes: int = 0
     macs: int = 0
     staged: bool = False
-    multiple: int = 1
+    together: int = 1
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,8 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
 def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append the convolution's step."""
     c = candidate
-    tile, filters = (
-        _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.runs_outer),
-        task.filters(packed),
-    )
+    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.runs_outer)
+    filters = task.filters(packed)
     if task.stages_itself(c.family):
         assert task.staging is not None
         scratch = task.staging.one_channel.planes(0, _engine.Space.scratch)

@@ -34,7 +34,7 @@ class Row:
         staging_ms: The part of ``ms`` that went into rearranging its input; none where another layer had done so.
         staged: Whether it read what a step before it had rearranged.
         planes: Planes that this step made: channels times phases; 0 where there was none or another layer's.
-        multiple: Filters that are computed together; fewer take about as long.
+        together: Filters that are computed together; fewer take about as long.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
@@ -52,7 +52,7 @@ class Row:
     staging_ms: float
     staged: bool
     planes: int
-    multiple: int
+    together: int
     mad_ms: float
     samples_ms: tuple[float, ...]
     unstable: bool

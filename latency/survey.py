@@ -279,6 +279,6 @@ class _Surveyor:
                 staging_ms=min(timing.ms, subject.staging[name]),
                 staged=steps[name].staged,
                 planes=planes.get(name, 0),
-                multiple=steps[name].multiple,
+                together=steps[name].together,
                 unstable=unstable(name),
             )

@@ -130,7 +130,7 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
 def computed_together(rows: Iterable[Row]) -> dict[int, int]:
     """Stored outputs -> how many of them most of these rows compute together."""
     same = by(lambda row: row.stored, rows)
-    return {stored: Counter(row.multiple for row in own).most_common(1)[0][0] for stored, own in same.items()}
+    return {stored: Counter(row.together for row in own).most_common(1)[0][0] for stored, own in same.items()}
 
 
 def steadiest(rows: list[Row]) -> list[Row]:

@@ -46,7 +46,7 @@ class FakeStep:
     shape: tuple[int, int, int] = (0, 1, 1)
     staged: bool = False
     weights_bytes: int = 0
-    multiple: int = 1
+    together: int = 1
 
 
 @dataclass
