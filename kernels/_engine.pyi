@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_JAMMED: int
+MAX_ROWS: int
+MAX_EVEN_COLUMNS: int
 
 class Space(enum.Enum):
     arena = 0
@@ -93,6 +95,7 @@ class RoofLoop:
 def built_isas() -> list[str]: ...
 def supported_isas() -> list[str]: ...
 def function_names() -> list[str]: ...
+def has_columns(columns: int, step: int) -> bool: ...
 def families(isa: str) -> list[tuple[int, dict[int, int], dict[int, int], dict[int, int]]]: ...
 def gather_weights(
     weights: npt.NDArray[np.float32], listed: npt.NDArray[np.bool_], filters: npt.NDArray[np.int64], width: int

@@ -14,12 +14,11 @@ from . import _engine
 from .layout import Geometry, Staging, taps
 from .operations import Clamp, Convolution
 from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jammed, similar_order, union_counts
+from .tiles import channel_tiles, joined_rows
 
 Family = Literal["pixels", "channels"]
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
-MOST_ROWS = 4  # of a tile
-FILLED = 0.97  # share of its pixels that a tile computes: good enough
 
 
 @dataclass(frozen=True, order=True)
@@ -282,26 +281,6 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
         size = vectors * lanes
         if size >= 2 * most and vectors > 1:
             continue
-        for joined in sorted({1, _joined(height, width, pixels) if task.walked_as_one else 1}):
-            for rows, columns in sorted(_channel_tiles(height // joined, width * joined, pixels, step)):
+        for joined in sorted({1, joined_rows(height, width, pixels) if task.walked_as_one else 1}):
+            for rows, columns in channel_tiles(height // joined, width * joined, pixels, vectors, step):
                 yield Candidate("channels", lanes, size, vectors, rows, columns, joined)
-
-
-def _joined(height: int, width: int, pixels: int) -> int:
-    """The fewest rows that, walked as one, leave next to no tile short; the best where all leave some."""
-    found = {n: _filled(n * width, pixels) for n in range(1, height + 1) if height % n == 0}
-    return next((n for n, filled in found.items() if filled >= FILLED), max(found, key=lambda n: found[n]))
-
-
-def _filled(width: int, pixels: int) -> float:
-    """Share of its ``pixels`` that a tile computes where rows of ``width`` are cut evenly."""
-    return width / -(-width // pixels) / pixels
-
-
-def _channel_tiles(height: int, width: int, pixels: int, step: int) -> set[tuple[int, int]]:
-    """(rows, columns) of tiles: the widest that cut the width evenly, then as many rows as fit."""
-    even = (28, 16, 14, 8, 7, 4) if step <= 2 else ()
-    columns = {next((c for c in even if c <= pixels and width % c == 0), 1)}
-    if step == 1:
-        columns.add(-(-width // -(-width // min(8, pixels))))
-    return {(min(MOST_ROWS, height, pixels // c), c) for c in columns}

@@ -10,8 +10,8 @@ from .candidates import FIRST_LEVEL, Candidate, Task
 from .layout import LINE
 from .pitches import COPY
 from .rates import Rates
+from .tiles import LATENCY, ROW, cut, latency, tile_sizes
 
-LATENCY = 4.0  # cycles of a multiply-add
 FETCH = 2.0  # cycles for a line from the second-level cache
 MISPREDICTED = 10.0  # cycles lost at the end of a loop
 
@@ -27,12 +27,11 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
     rate = rates[candidate.lanes]
     copying = _copying(task) if task.reads_staged(candidate.family) else 0.0
     if candidate.family == "pixels":
-        vectors = -(-(task.target.flat - candidate.rest) // candidate.lanes)
-        tiles = -(-vectors // candidate.vectors)
-        return tiles * _pixel_tile(task, candidate, rate, vectors / tiles) + _rest(task, candidate, rate) + copying
-    height, width = task.rows(candidate)
-    tiles = -(-height // candidate.rows) * -(-width // candidate.columns)
-    return tiles * _channel_tile(task, candidate, rate) + copying
+        parts = cut(-(-(task.target.flat - candidate.rest) // candidate.lanes), candidate.vectors)
+        tiles = sum(n * _pixel_tile(task, candidate, rate, vectors) for vectors, n in parts.items())
+        return tiles + _rest(task, candidate, rate) + copying
+    sizes = tile_sizes(*task.rows(candidate), candidate.rows, candidate.columns)
+    return sum(n * _channel_tile(task, candidate, rate, *size) for size, n in sizes.items()) + copying
 
 
 def _copying(task: Task) -> float:
@@ -44,7 +43,7 @@ def _copying(task: Task) -> float:
     return planes * height * (12.0 + width / 8.0)
 
 
-def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: float) -> float:
+def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: int) -> float:
     """Cycles of all runs on one tile of pixels: of multiply-adds, loads or lines from the second-level cache."""
     structure, lines = task.structure(candidate), vectors * candidate.lanes / 16
     counts, sizes = structure.counts, structure.runs.sizes
@@ -67,12 +66,11 @@ def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
     return float((counts * work + 20.0 + MISPREDICTED).sum())
 
 
-def _channel_tile(task: Task, candidate: Candidate, rate: Rates) -> float:
+def _channel_tile(task: Task, candidate: Candidate, rate: Rates, rows: int, columns: int) -> float:
     """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
-    counts = task.structure(candidate).counts
-    pixels, vectors = candidate.rows * candidate.columns, candidate.vectors
-    parts = 8 if pixels * vectors < 2 else 4 if pixels * vectors < 4 else 2
-    work = max(pixels * vectors * rate.registers, vectors * rate.aligned + pixels * rate.broadcast, LATENCY / parts)
+    counts, vectors, pixels = task.structure(candidate).counts, candidate.vectors, rows * columns
+    loads = vectors * rate.aligned + pixels * rate.broadcast
+    work = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
     if task.target.is_vector:  # the weights are used once
         return float((counts * max(work, candidate.size / 16 * FETCH)).sum() + 20.0 * len(counts))
     store = pixels * candidate.size * (0.4 if task.residual is None else 0.6)

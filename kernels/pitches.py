@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .layout import LINE, Geometry, Layout, Phase, Staging, Taps, taps
+from .layout import Geometry, Layout, Phase, Staging, Taps, taps
 from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
@@ -216,12 +216,10 @@ class _Planner:
 def flat_vectors(size: tuple[int, int], pitch: int, lanes: int) -> float:
     """Vectors that cover a plane of (height, width) walked flat.
 
-    A few pixels beyond the last whole one cost a part, if filters lie in the lanes there: of the usual tiles, those of
-    vectors as long as a cache line have enough filters.
+    A few pixels beyond the last whole one cost a part: filters lie in the lanes there.
     """
     whole, rest = divmod((size[0] - 1) * pitch + size[1], lanes)
-    few = rest <= lanes // 2 if lanes == LINE else rest == 0
-    return whole + (rest / lanes if few else 1.0)
+    return whole + (rest / lanes if rest <= lanes // 2 else 1.0)
 
 
 def _beyond(taps: Taps, size: int, outputs: int, stride: int) -> tuple[int, int]:

@@ -19,10 +19,12 @@ DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, wh
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
-CLOSE = 1.25  # times the best when first timed: timed in the other order of loops too
+CLOSE = 1.4  # times the best when first timed: timed in the other order of loops too
 HOPELESS = 1.15  # times the best so far: not timed again
+STEADY = 1.03  # times the fastest run of a candidate: when the second fastest is slower, neither may be the candidate's
 ROUNDS = 5  # of all others, after they were timed twice
-BUDGET_SECONDS = 0.015  # after which none of these rounds begins
+BUDGET_SECONDS = 0.015  # after which none of these rounds begins when all are steady
+PATIENCE_SECONDS = 0.06  # after which none begins
 ROUND_SECONDS = 200e-6  # at least: what takes microseconds is timed as often as that takes, one after the other in turn
 
 
@@ -85,26 +87,63 @@ def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) ->
     others = {c: other for c in candidates if (other := other_order(task, c))}
     if len(candidates) + len(others) == 1:
         return candidates[0]
-    alone = Alone(task, candidates, isa, threads)
-    every, best = [*candidates], dict.fromkeys([*candidates, *others.values()], math.inf)
-    spent = 0.0
-
-    def time(which: Sequence[Candidate], rounds: int) -> None:
-        nonlocal spent
-        taken = alone.time([every.index(c) for c in which] * rounds).reshape(rounds, len(which))
-        best.update({c: min(best[c], seconds) for c, seconds in zip(which, taken.min(axis=0).tolist(), strict=True)})
-        spent += float(taken.sum())
-
-    time(candidates, 2)
-    limit = CLOSE * min(best.values())
-    if close := [other for c, other in others.items() if best[c] <= limit]:
-        alone.add(close)
-        every += close
-        time(close, 2)
+    race = _Race(Alone(task, candidates, isa, threads), candidates)
+    race.time(candidates, 2)
+    if close := [other for c, other in others.items() if race.fastest(c) <= CLOSE * race.least]:
+        race.add(close)
+        race.time(close, 2)
     for _ in range(ROUNDS):
-        limit = HOPELESS * min(best.values())
-        left = [c for c in every if best[c] <= limit]
-        if len(left) == 1 or spent > BUDGET_SECONDS:
+        left = [c for c in race.runners if race.may_win(c)]
+        patience = BUDGET_SECONDS if all(map(race.steady, left)) else PATIENCE_SECONDS
+        if len(left) == 1 or race.spent > patience:
             break
-        time(left, max(1, int(ROUND_SECONDS / sum(best[c] for c in left))))
-    return min(every, key=lambda c: best[c])
+        race.time(left, max(1, int(ROUND_SECONDS / sum(race.fastest(c) for c in left))))
+    return min(race.runners, key=race.fastest)
+
+
+class _Race:
+    """Candidates and their two fastest runs so far.
+
+    Attributes:
+        runners: The candidates.
+        spent: Seconds of all runs.
+    """
+
+    def __init__(self, alone: Alone, runners: Sequence[Candidate]) -> None:
+        self._alone = alone
+        self.runners = [*runners]
+        self.spent = 0.0
+        self._two = dict.fromkeys(runners, (math.inf, math.inf))
+
+    def add(self, candidates: Sequence[Candidate]) -> None:
+        """Take more."""
+        self._alone.add(candidates)
+        self.runners += candidates
+        self._two.update((c, (math.inf, math.inf)) for c in candidates)
+
+    def time(self, which: Sequence[Candidate], rounds: int) -> None:
+        """Run these in turn, so many times each."""
+        taken = self._alone.time([self.runners.index(c) for c in which] * rounds).reshape(rounds, len(which))
+        for c, runs in zip(which, taken.T.tolist(), strict=True):
+            first, second, *_ = sorted([*self._two[c], *runs])
+            self._two[c] = first, second
+        self.spent += float(taken.sum())
+
+    def fastest(self, candidate: Candidate) -> float:
+        """Seconds of the candidate's fastest run."""
+        return self._two[candidate][0]
+
+    @property
+    def least(self) -> float:
+        """Seconds of the fastest run of all."""
+        return min(map(self.fastest, self.runners))
+
+    def steady(self, candidate: Candidate) -> bool:
+        """Whether the candidate's fastest run can be believed, since another was about as fast."""
+        first, second = self._two[candidate]
+        return second <= STEADY * first
+
+    def may_win(self, candidate: Candidate) -> bool:
+        """Whether it is close to the fastest, or not far from it and disturbed."""
+        limit = HOPELESS if self.steady(candidate) else CLOSE
+        return self.fastest(candidate) <= limit * self.least

@@ -256,6 +256,9 @@ PYBIND11_MODULE(_engine, m) {
   m.def("supported_isas", &supported_isas);
   m.def("function_names", &function_names);
   m.attr("MAX_JAMMED") = kMaxJammed;
+  m.attr("MAX_ROWS") = kMaxRows;
+  m.attr("MAX_EVEN_COLUMNS") = kMaxEvenColumns;
+  m.def("has_columns", &has_columns, py::arg("columns"), py::arg("step"));
   m.def("families", &families, py::arg("isa"));
   m.def("gather_weights", &gather_weights, py::arg("weights"), py::arg("listed"), py::arg("filters"), py::arg("width"));
   m.def("jam_weights", &jam_weights, py::arg("weights"), py::arg("mask"), py::arg("filters"), py::arg("offsets"),

@@ -100,9 +100,9 @@ using StepFunction = void (*)(const void* parameters, const Frame& frame, std::i
 constexpr int kMaxJammed = 4;  // filters of a run whose list may be sorted by sets of filters
 constexpr int kSets = (1 << kMaxJammed) - 1;
 constexpr int kSizes = 5;       // filters per run in the pixel family: 1, 2, 4, 8, 16
-constexpr int kMaxRows = 4;      // tallest tile of the channel family
+constexpr int kMaxRows = 6;      // tallest tile of the channel family
 constexpr int kMaxColumns = 28;  // and widest
-constexpr int kMaxEvenColumns = 8;
+constexpr int kMaxEvenColumns = 12;
 
 // The tiles of the channel family: with a column step of 1 all widths up to kMaxEvenColumns, so that a row can be cut into
 // tiles that differ by one column at most, and some that divide common widths; with a column step of 2 only such; one

@@ -52,7 +52,9 @@ LANES = max(lanes for isa in isas() for lanes, *_ in _engine.families(isa))
 TAILS = [Case(f"tail_{w}", (1, w), (2, 9), (1, 3), {"padding": (0, 1)}) for w in range(1, 2 * LANES + 2, 2)]
 # pixels beyond the last vector, for runs of many filters and of few
 TAILS += [Case(f"rest_{w}", (2, w), (3, 27), 1) for w in range(9, 13)]
-CASES += TAILS
+# lists about as long as filters take turns for
+TURNS = [Case(f"turn_{n}", (5, 5), (n, 40), 1, density=1.0) for n in (63, 64, 65, 130)]
+CASES += [*TAILS, *TURNS]
 MARGINS, NO_MARGINS = 1e9, 0.0  # what copying an input seems to cost: without margins inputs are copied
 WAYS = [(case, MARGINS) for case in CASES]
 WAYS += [(case, NO_MARGINS) for case in CASES if "padding" in case.options and case not in TAILS[::2]]

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../table.hpp"
+#include "fetch.hpp"
 
 namespace prunemap {
 namespace {
@@ -34,7 +35,7 @@ template <class T, int Q, int R, int C, int S>
   typename T::Vector wide[Q];
 #pragma GCC unroll 4
   for (int q = 0; q < Q; ++q) wide[q] = T::load(weight + q * T::lanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r, in += row_step)
 #pragma GCC unroll 28
     for (int p = 0; p < C; ++p) {
@@ -42,6 +43,13 @@ template <class T, int Q, int R, int C, int S>
 #pragma GCC unroll 4
       for (int q = 0; q < Q; ++q) acc[r * C + p][q] = T::fma(value, wide[q], acc[r * C + p][q]);
     }
+}
+
+// What a list entry reads: R rows of so many floats.
+template <int R, int Floats>
+[[gnu::always_inline]] inline void fetch_rows(std::int64_t row_step, const float* in) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r, in += row_step) fetch<Floats>(in);
 }
 
 // A vector of output channels, as it is.
@@ -70,7 +78,7 @@ template <class T, int Q, int R, int C>
   for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 4
     for (int part = 0; part < T::lanes / B; ++part, rows += B)
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
         for (int x = 0; x < C; x += B) {
@@ -107,10 +115,15 @@ void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64
   const float* in = arena + c.in + y * c.row_step + x * c.column_step;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
+  const std::int32_t known = run.count - kEntriesAhead;
   std::int32_t k = 0;
   for (; k + U <= run.count; k += U, weight += U * W) {
 #pragma GCC unroll 8
-    for (int u = 0; u < U; ++u) channel_step<T, Q, R, C, S>(c.row_step, in + offset[k + u], weight + u * W, acc[u]);
+    for (int u = 0; u < U; ++u) {
+      if constexpr (Q > 1 && Q * R * C >= kBusy)  // one vector of weights: the loads are too many already
+        fetch_rows<R, 1 + (C - 1) * S>(c.row_step, in + offset[k + u < known ? k + u + kEntriesAhead : k + u]);
+      channel_step<T, Q, R, C, S>(c.row_step, in + offset[k + u], weight + u * W, acc[u]);
+    }
   }
   for (; k < run.count; ++k, weight += W) channel_step<T, Q, R, C, S>(c.row_step, in + offset[k], weight, acc[0]);
 #pragma GCC unroll 8
@@ -146,8 +159,9 @@ constexpr ChannelTile channel_entry() {
 #define PRUNEMAP_COLUMNS(Q, S, R)                                                                              \
   {PRUNEMAP_FOUR(Q, S, R, 1),  PRUNEMAP_FOUR(Q, S, R, 5),  PRUNEMAP_FOUR(Q, S, R, 9), PRUNEMAP_FOUR(Q, S, R, 13), \
    PRUNEMAP_FOUR(Q, S, R, 17), PRUNEMAP_FOUR(Q, S, R, 21), PRUNEMAP_FOUR(Q, S, R, 25)}
-#define PRUNEMAP_ROWS(Q, S) \
-  {PRUNEMAP_COLUMNS(Q, S, 1), PRUNEMAP_COLUMNS(Q, S, 2), PRUNEMAP_COLUMNS(Q, S, 3), PRUNEMAP_COLUMNS(Q, S, 4)}
+#define PRUNEMAP_ROWS(Q, S)                                                         \
+  {PRUNEMAP_COLUMNS(Q, S, 1), PRUNEMAP_COLUMNS(Q, S, 2), PRUNEMAP_COLUMNS(Q, S, 3), \
+   PRUNEMAP_COLUMNS(Q, S, 4), PRUNEMAP_COLUMNS(Q, S, 5), PRUNEMAP_COLUMNS(Q, S, 6)}
 #define PRUNEMAP_STEPS(Q) {PRUNEMAP_ROWS(Q, 1), PRUNEMAP_ROWS(Q, 2)}
 
 template <class T>

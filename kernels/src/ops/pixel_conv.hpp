@@ -4,18 +4,26 @@
 
 #include "../table.hpp"
 #include "channel_conv.hpp"
+#include "fetch.hpp"
 
 namespace prunemap {
 namespace {
 
-// Weights are read in order, but within a network from far away: they are fetched so many floats ahead, a line at a time.
-constexpr int kAhead = 512, kLine = 16;
+// Entries of a list for which the filters of a run take turns: their inputs stay in the first-level cache meanwhile.
+constexpr std::int32_t kTurn = 64;
 
-// Vectors per tile for `size` filters: what keeps the accumulators and the operands in registers.
+// Vectors per tile for `size` filters: what keeps the accumulators and the operands of a turn in registers.
 template <class T>
 constexpr int max_vectors(int size) {
-  if (T::registers >= 32) return size == 1 ? 12 : size == 2 ? 12 : size == 4 ? 6 : size == 8 ? 3 : 1;
-  return size == 1 ? 12 : size == 2 ? 6 : size == 4 ? 3 : size == 8 ? 1 : 0;
+  if (T::registers >= 32) return size == 1 ? 12 : size == 2 ? 12 : size == 4 ? 6 : 3;
+  return size == 1 ? 12 : size == 2 ? 6 : 3;
+}
+
+// Filters of a turn: as many as have their accumulators in registers beside `vectors` vectors.
+template <class T>
+constexpr int turn_size(int size, int vectors) {
+  const int accumulators = T::registers >= 32 ? 24 : 12;
+  return size * vectors > accumulators && size > 1 ? turn_size<T>(size / 2, vectors) : size;
 }
 
 // Most pixels beyond the last vector of a plane that `size` filters compute with filters in the lanes.
@@ -53,8 +61,8 @@ template <class T, int G, int V>
 }
 
 template <class T, int G, int V>
-[[gnu::always_inline]] inline void pixel_begin(const PixelConv& c, const Run& run, typename T::Vector (&acc)[G][V]) {
-  const float* bias = c.filters.bias + run.filter;
+[[gnu::always_inline]] inline void pixel_begin(const PixelConv& c, std::int32_t filter, typename T::Vector (&acc)[G][V]) {
+  const float* bias = c.filters.bias + filter;
 #pragma GCC unroll 16
   for (int g = 0; g < G; ++g) {
 #pragma GCC unroll 16
@@ -63,12 +71,12 @@ template <class T, int G, int V>
 }
 
 template <class T, int G, int V>
-[[gnu::always_inline]] inline void pixel_end(const PixelConv& c, const Run& run, float* arena, std::int64_t p,
+[[gnu::always_inline]] inline void pixel_end(const PixelConv& c, std::int32_t filter, float* arena, std::int64_t p,
                                              const typename T::Vector (&acc)[G][V]) {
   const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
 #pragma GCC unroll 16
   for (int g = 0; g < G; ++g) {
-    const std::int64_t row = c.filters.rows[run.filter + g];
+    const std::int64_t row = c.filters.rows[filter + g];
     float* y = arena + c.out + row * c.out_stride + p;
     const float* r = arena + c.residual + row * c.residual_stride + p;
 #pragma GCC unroll 16
@@ -86,26 +94,56 @@ template <class T, int G, int V>
 template <int G, int Floats>
 [[gnu::always_inline]] inline void fetch_residual(const PixelConv& c, const Run& run, const float* arena, std::int64_t p) {
 #pragma GCC unroll 16
-  for (int g = 0; g < G; ++g) {
-    const float* r = arena + c.residual + c.filters.rows[run.filter + g] * c.residual_stride + p;
-#pragma GCC unroll 16
-    for (int at = 0; at < Floats + kLine - 1; at += kLine) __builtin_prefetch(r + (at < Floats ? at : Floats - 1));
+  for (int g = 0; g < G; ++g) fetch<Floats>(arena + c.residual + c.filters.rows[run.filter + g] * c.residual_stride + p);
+}
+
+// `count` entries of a list, for filters that have G of the W weights stored with each. Fetches the inputs that are read
+// `Ahead` entries later, of the first `known` entries, and weights.
+template <class T, int G, int V, int W, int Ahead, bool Weights>
+[[gnu::always_inline]] inline void pixel_list(const float* in, const std::int32_t* offset, const float* weight,
+                                              std::int32_t count, std::int32_t known, typename T::Vector (&acc)[G][V]) {
+  for (std::int32_t k = 0; k < count; ++k, weight += W) {
+    if constexpr (Ahead > 0) fetch<V * T::lanes>(in + offset[k < known ? k + Ahead : k]);
+    if (Weights && k % (kLine / W) == 0) __builtin_prefetch(weight + kAhead);
+    pixel_step<T, G, V>(in + offset[k], weight, acc);
   }
+}
+
+// One turn: entries for H of the run's filters, whose sums are taken up where they were left.
+template <class T, int H, int V, int G, int Ahead, bool Weights>
+[[gnu::always_inline]] inline void pixel_turn(const float* in, const std::int32_t* offset, const float* weight,
+                                              std::int32_t left, typename T::Vector (&sums)[H][V]) {
+  typename T::Vector acc[H][V];
+#pragma GCC unroll 16
+  for (int g = 0; g < H; ++g)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) acc[g][v] = sums[g][v];
+  pixel_list<T, H, V, G, Ahead, Weights>(in, offset, weight, left < kTurn ? left : kTurn, left - kTurn, acc);
+#pragma GCC unroll 16
+  for (int g = 0; g < H; ++g)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sums[g][v] = acc[g][v];
 }
 
 template <class T, int G, int V>
 void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
-  typename T::Vector acc[G][V];
+  constexpr int H = turn_size<T>(G, V), last = G / H - 1;
+  typename T::Vector acc[G / H][H][V];
   if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
-  pixel_begin<T, G, V>(c, run, acc);
   const float* in = arena + c.in + p;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
-  for (std::int32_t k = 0; k < run.count; ++k, weight += G) {
-    if (k % (kLine / G) == 0) __builtin_prefetch(weight + kAhead);
-    pixel_step<T, G, V>(in + offset[k], weight, acc);
+  for (int t = 0; t <= last; ++t) pixel_begin<T, H, V>(c, run.filter + t * H, acc[t]);
+  if constexpr (last == 0) {
+    constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;
+    pixel_list<T, H, V, G, ahead, true>(in, offset, weight, run.count, run.count - ahead, acc[0]);
+  } else {
+    for (std::int32_t left = run.count; left > 0; left -= kTurn, offset += kTurn, weight += kTurn * G) {
+      for (int t = 0; t < last; ++t) pixel_turn<T, H, V, G, 0, true>(in, offset, weight + t * H, left, acc[t]);
+      pixel_turn<T, H, V, G, kTurn, false>(in, offset, weight + last * H, left, acc[last]);
+    }
   }
-  pixel_end<T, G, V>(c, run, arena, p, acc);
+  for (int t = 0; t <= last; ++t) pixel_end<T, H, V>(c, run.filter + t * H, arena, p, acc[t]);
 }
 
 // Entries read by the filters of the set S (bit g: filter g of the run): loaded once, multiplied for those filters only.
@@ -138,13 +176,13 @@ template <class T, int G, int V, int S>
 template <class T, int G, int V>
 void jammed_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   typename T::Vector acc[G][V];
-  pixel_begin<T, G, V>(c, run, acc);
+  pixel_begin<T, G, V>(c, run.filter, acc);
   const std::int32_t* counts = c.filters.sets + (&run - c.filters.run) * c.filters.blocks * kSets;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
   for (std::int32_t b = 0; b < c.filters.blocks; ++b, counts += kSets)
     jam<T, G, V, 1>(arena + c.in + p, counts, offset, weight, acc);
-  pixel_end<T, G, V>(c, run, arena, p, acc);
+  pixel_end<T, G, V>(c, run.filter, arena, p, acc);
 }
 
 using PixelTile = void (*)(const PixelConv&, const Run&, float*, std::int64_t);
