@@ -260,7 +260,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.staged_before(candidate.family), candidate.size,
+            task.staged_before(candidate.family), candidate.together,
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

@@ -13,7 +13,19 @@ import numpy as np
 from . import _engine
 from .layout import Geometry, Staging, taps
 from .operations import Clamp, Convolution
-from .pack import Floats, Ints, Matrix, Packed, Runs, make_runs, pack, pack_jammed, similar_order, union_counts
+from .pack import (
+    Floats,
+    Ints,
+    Matrix,
+    Packed,
+    Runs,
+    make_runs,
+    pack,
+    pack_jammed,
+    plain_order,
+    similar_order,
+    union_counts,
+)
 from .tiles import channel_tiles, joined_rows
 
 Family = Literal["pixels", "channels"]
@@ -36,7 +48,7 @@ class Candidate:
         rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``); 0: their vector
             is computed like the others.
         runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
-        reordered: Whether filters with equal zeros were put together.
+        reordered: Whether filters with equal zeros were put together, so that no list serves two kinds of them.
         dense: Whether every position is computed, as if nothing were pruned.
         jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
     """
@@ -53,6 +65,16 @@ class Candidate:
     reordered: bool = False
     dense: bool = False
     jammed: bool = False
+
+    @property
+    def run_lanes(self) -> int:
+        """Lanes of the vectors that a run's filters fill; 0 where pixels lie in the lanes."""
+        return self.lanes if self.family == "channels" else 0
+
+    @property
+    def together(self) -> int:
+        """Filters that are computed together, however few are left beyond full runs."""
+        return self.run_lanes or min(self.size, _engine.MAX_JAMMED)
 
     def __str__(self) -> str:
         if self.family == "pixels":
@@ -180,17 +202,13 @@ class Task:
         rows, columns = ((c.weight.shape[2 + axis] - 1) * c.dilation[axis] for axis in (0, 1))
         return int(4 * (rows * self.source.pitch + columns) // (c.stride[0] * c.stride[1]))
 
-    @cached_property
-    def _similar(self) -> Ints:
-        return similar_order(self.matrix)
-
     def structure(self, candidate: Candidate) -> Structure:
         """What a candidate computes: remembered, since many candidates share it."""
-        key = (candidate.size, candidate.family == "channels", candidate.reordered, candidate.dense)
+        key = (candidate.size, candidate.run_lanes, candidate.reordered, candidate.dense)
         if key not in self._structures:
             matrix = self.dense_matrix if candidate.dense else self.matrix
-            order = self._similar if candidate.reordered else np.arange(len(matrix.groups))
-            runs = make_runs(order, matrix.groups, candidate.size, candidate.family == "channels")
+            order = similar_order(self.matrix, candidate.size) if candidate.reordered else plain_order(matrix)
+            runs = make_runs(order, candidate.size, candidate.run_lanes)
             kept = np.append(matrix.kept, 0)[runs.order]
             self._structures[key] = Structure(
                 matrix, runs, union_counts(matrix, runs), np.add.reduceat(kept, runs.starts)
@@ -198,7 +216,7 @@ class Task:
         return self._structures[key]
 
     @cached_property
-    def _structures(self) -> dict[tuple[int, bool, bool, bool], Structure]:
+    def _structures(self) -> dict[tuple[int, int, bool, bool], Structure]:
         return {}
 
     def packed(self, candidate: Candidate) -> Packed:
@@ -208,7 +226,7 @@ class Task:
         offsets = self._staged_offsets(candidate.family) if staged else self._direct_offsets()
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
-        return pack(structure.matrix, structure.runs, offsets, candidate.size if candidate.family == "channels" else 0)
+        return pack(structure.matrix, structure.runs, offsets, candidate.run_lanes)
 
     def filters(self, packed: Packed) -> _engine.Filters:
         """What the engine takes."""
@@ -283,4 +301,5 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
             continue
         for joined in sorted({1, joined_rows(height, width, pixels) if task.walked_as_one else 1}):
             for rows, columns in channel_tiles(height // joined, width * joined, pixels, vectors, step):
-                yield Candidate("channels", lanes, size, vectors, rows, columns, joined)
+                for reordered in (False, True):
+                    yield Candidate("channels", lanes, size, vectors, rows, columns, joined, reordered=reordered)

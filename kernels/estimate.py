@@ -8,6 +8,7 @@ import numpy as np
 
 from .candidates import FIRST_LEVEL, Candidate, Task
 from .layout import LINE
+from .pack import slots_of
 from .pitches import COPY
 from .rates import Rates
 from .tiles import LATENCY, ROW, cut, latency, tile_sizes
@@ -68,10 +69,16 @@ def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
 
 def _channel_tile(task: Task, candidate: Candidate, rate: Rates, rows: int, columns: int) -> float:
     """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
-    counts, vectors, pixels = task.structure(candidate).counts, candidate.vectors, rows * columns
-    loads = vectors * rate.aligned + pixels * rate.broadcast
-    work = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
-    if task.target.is_vector:  # the weights are used once
-        return float((counts * max(work, candidate.size / 16 * FETCH)).sum() + 20.0 * len(counts))
-    store = pixels * candidate.size * (0.4 if task.residual is None else 0.6)
-    return float((counts * work).sum() + len(counts) * (20.0 + MISPREDICTED + store))
+    runs, pixels = task.structure(candidate), rows * columns
+    slots = slots_of(runs.runs.sizes, candidate.lanes)
+    found = 0.0
+    for size in set(slots.tolist()):
+        counts, vectors = runs.counts[slots == size], size // candidate.lanes
+        loads = vectors * rate.aligned + pixels * rate.broadcast
+        work = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
+        if task.target.is_vector:  # the weights are used once
+            found += float((counts * max(work, size / 16 * FETCH)).sum() + 20.0 * len(counts))
+        else:
+            store = pixels * size * (0.4 if task.residual is None else 0.6)
+            found += float((counts * work).sum() + len(counts) * (20.0 + MISPREDICTED + store))
+    return found

@@ -52,6 +52,19 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Filters in the order they are computed.
+
+    Attributes:
+        filters: (filters,).
+        parts: How many filters follow one another that may share a run; no run crosses from one part to the next.
+    """
+
+    filters: Ints
+    parts: Ints
+
+
+@dataclass(frozen=True)
 class Runs:
     """Filters in the order they are computed, cut into runs.
 
@@ -77,33 +90,37 @@ class Packed:
     sets: npt.NDArray[np.int32]
 
 
-def make_runs(order: Ints, groups: Ints, size: int, padded: bool) -> Runs:
-    """Cut filters into runs of ``size`` that never cross convolution groups.
+def make_runs(order: Order, size: int, lanes: int = 0) -> Runs:
+    """Cut filters into runs of ``size``.
 
     Args:
-        order: Filters in the order to compute them, the groups one after the other.
-        groups: (filters,): convolution group of each filter.
+        order: The filters, in parts.
         size: Filters per run, a power of two.
-        padded: Whether a rest fills a run of ``size`` slots; otherwise it is cut into smaller powers of two.
+        lanes: Of the vectors that a rest fills, as few as hold it (``slots_of``); 0: it is cut into powers of two.
     """
-    counts = np.bincount(groups)
-    counts = counts[counts > 0]
-    if (counts == 1).all() and not padded:
-        return Runs(order, np.arange(len(order)), np.ones(len(order), dtype=np.int64))
-    sizes = [s for count in counts.tolist() for s in _cut(count, size, padded)]
-    filled = np.asarray(sizes, dtype=np.int64)
-    if not padded:
-        return Runs(order, np.cumsum(filled) - filled, filled)
-    starts = np.arange(len(sizes)) * size
-    slots = np.full(len(sizes) * size, -1, dtype=np.int64)
-    slots[np.repeat(starts - (np.cumsum(filled) - filled), filled) + np.arange(len(order))] = order
-    return Runs(slots, starts, filled)
+    count = len(order.filters)
+    if (order.parts == 1).all() and not lanes:
+        return Runs(order.filters, np.arange(count), np.ones(count, dtype=np.int64))
+    filled = np.asarray([s for part in order.parts.tolist() for s in _cut(part, size, lanes > 0)], dtype=np.int64)
+    begins = np.cumsum(filled) - filled
+    if not lanes:
+        return Runs(order.filters, begins, filled)
+    slots = slots_of(filled, lanes)
+    starts = np.cumsum(slots) - slots
+    filters = np.full(int(slots.sum()), -1, dtype=np.int64)
+    filters[np.repeat(starts - begins, filled) + np.arange(count)] = order.filters
+    return Runs(filters, starts, filled)
 
 
-def _cut(count: int, size: int, padded: bool) -> list[int]:
+def slots_of(sizes: Ints, lanes: int) -> Ints:
+    """Slots of runs of so many filters, at most four vectors: 1, 2 or 4 vectors of ``lanes``."""
+    return lanes * np.where(sizes <= lanes, 1, np.where(sizes <= 2 * lanes, 2, 4))
+
+
+def _cut(count: int, size: int, whole: bool) -> list[int]:
     sizes = [size] * (count // size)
     rest = count % size
-    if rest and padded:
+    if rest and whole:
         sizes.append(rest)
         rest = 0
     while rest:
@@ -113,13 +130,26 @@ def _cut(count: int, size: int, padded: bool) -> list[int]:
     return sizes
 
 
-def similar_order(matrix: Matrix) -> Ints:
-    """Filters ordered so that equal masks of one group stand together, in the order of their first member."""
-    if not matrix.mask.size:  # no input is alive: only biases are left
-        return np.argsort(matrix.groups, kind="stable")
-    view = matrix.bits.view([("", np.void, 8 * matrix.bits.shape[1])]).reshape(-1)
-    _, first, inverse = np.unique(view, return_index=True, return_inverse=True)
-    return np.lexsort((first[inverse.reshape(-1)], matrix.groups))
+def plain_order(matrix: Matrix) -> Order:
+    """Filters as they are; a convolution group is a part."""
+    counts = np.bincount(matrix.groups)
+    return Order(np.arange(len(matrix.groups)), counts[counts > 0])
+
+
+def similar_order(matrix: Matrix, size: int) -> Order:
+    """Filters with equal masks put together (row reordering; Gong et al., section 4.3).
+
+    Those that share their mask with enough others to fill half a run of ``size`` are a part of their own, so that no
+    list is the union of two; the others of a convolution group are one part, in the order they had.
+    """
+    bits = np.concatenate([matrix.groups[:, None].astype(np.uint64), matrix.bits], axis=1)
+    view = bits.view([("", np.void, 8 * bits.shape[1])]).reshape(-1)
+    _, first, kinds, counts = np.unique(view, return_index=True, return_inverse=True, return_counts=True)
+    few = counts < max(2, size / 2)
+    kind = np.where(few, len(matrix.groups), first)[kinds.reshape(-1)]
+    order = np.lexsort((kind, matrix.groups))
+    ends = np.flatnonzero(np.diff(kind[order], append=-1) | np.diff(matrix.groups[order], append=-1)) + 1
+    return Order(order, np.diff(ends, prepend=0))
 
 
 def union_counts(matrix: Matrix, runs: Runs) -> Ints:
@@ -148,14 +178,14 @@ def _flags(bits: npt.NDArray[np.uint64], positions: int) -> Bools:
     return np.unpackbits(bits.view(np.uint8), axis=1, count=positions).view(np.bool_)
 
 
-def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
+def pack(matrix: Matrix, runs: Runs, offsets: Ints, lanes: int = 0) -> Packed:
     """Make the lists of all runs.
 
     Args:
         matrix: The weights and their zero structure.
         runs: How filters are grouped.
         offsets: (groups, positions): input offset of every position, in floats.
-        width: Weights stored per list entry; 0: as many as the run has filters.
+        lanes: As for ``make_runs``: an entry stores a weight for every slot; 0: for every filter.
     """
     table = np.zeros((len(runs.starts), 5), dtype=np.int64)
     table[:, 3], table[:, 4] = runs.starts, runs.sizes
@@ -164,7 +194,8 @@ def pack(matrix: Matrix, runs: Runs, offsets: Ints, width: int = 0) -> Packed:
     listed = stored = 0
     for size in sorted(set(runs.sizes.tolist()), reverse=True):
         which = np.flatnonzero(runs.sizes == size)
-        part = _pack_size(matrix, runs, which, size, offsets, width or size)
+        width = int(slots_of(np.array(size), lanes)) if lanes else size
+        part = _pack_size(matrix, runs, which, size, offsets, width)
         table[which, 0], table[which, 1], table[which, 2] = part.begins + listed, part.stores + stored, part.counts
         lists.append(part.offsets)
         weights.append(part.weights)

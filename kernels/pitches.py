@@ -216,9 +216,12 @@ class _Planner:
 def flat_vectors(size: tuple[int, int], pitch: int, lanes: int) -> float:
     """Vectors that cover a plane of (height, width) walked flat.
 
-    A few pixels beyond the last whole one cost a part: filters lie in the lanes there.
+    A few pixels beyond the last whole one cost a part: filters lie in the lanes there. So they do on planes that are
+    smaller than a vector, and nothing between rows is computed.
     """
     whole, rest = divmod((size[0] - 1) * pitch + size[1], lanes)
+    if not whole:
+        return math.prod(size) / lanes
     return whole + (rest / lanes if rest <= lanes // 2 else 1.0)
 
 

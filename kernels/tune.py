@@ -88,16 +88,18 @@ def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) ->
     if len(candidates) + len(others) == 1:
         return candidates[0]
     race = _Race(Alone(task, candidates, isa, threads), candidates)
-    race.time(candidates, 2)
+    race.time(candidates)
+    race.time(candidates)
     if close := [other for c, other in others.items() if race.fastest(c) <= CLOSE * race.least]:
         race.add(close)
-        race.time(close, 2)
+        race.time(close)
+        race.time(close)
     for _ in range(ROUNDS):
         left = [c for c in race.runners if race.may_win(c)]
         patience = BUDGET_SECONDS if all(map(race.steady, left)) else PATIENCE_SECONDS
         if len(left) == 1 or race.spent > patience:
             break
-        race.time(left, max(1, int(ROUND_SECONDS / sum(race.fastest(c) for c in left))))
+        race.time(left)
     return min(race.runners, key=race.fastest)
 
 
@@ -121,9 +123,13 @@ class _Race:
         self.runners += candidates
         self._two.update((c, (math.inf, math.inf)) for c in candidates)
 
-    def time(self, which: Sequence[Candidate], rounds: int) -> None:
-        """Run these in turn, so many times each."""
-        taken = self._alone.time([self.runners.index(c) for c in which] * rounds).reshape(rounds, len(which))
+    def time(self, which: Sequence[Candidate]) -> None:
+        """Run these in turn, several times once it is known that they are short.
+
+        Not one of them several times in a row: a layer of a network finds its weights where other layers left them.
+        """
+        times = max(1, int(ROUND_SECONDS / sum(map(self.fastest, which))))
+        taken = self._alone.time([self.runners.index(c) for c in which] * times).reshape(times, len(which))
         for c, runs in zip(which, taken.T.tolist(), strict=True):
             first, second, *_ = sorted([*self._two[c], *runs])
             self._two[c] = first, second

@@ -62,7 +62,7 @@ class Kind(enum.Enum):
 class Graph:
     def __init__(
         self,
-        layers: int,
+        filters: Sequence[int],
         groups: int,
         output: int,
         operations: Sequence[tuple[int, int, int, Kind, int]],
@@ -71,7 +71,9 @@ class Graph:
     ) -> None: ...
     @property
     def sources(self) -> list[int]: ...
-    def shares(self, effects: Sequence[Effect], alike: Set[int]) -> tuple[list[float], list[float], list[float]]: ...
+    def shares(
+        self, effects: Sequence[Effect], alike: Set[int]
+    ) -> tuple[list[float], list[float], list[float], list[float]]: ...
 
 class Predictor:
     def __init__(

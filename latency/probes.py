@@ -80,7 +80,7 @@ def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int
         contexts: How often each choice of a layer, or of layers that cost alike, is measured at least.
         seed: Decides the orders.
     """
-    own = {layer.name: own_choices(network, layer, with_sparsest(choices)) for layer in network.layers}
+    own = {layer.name: own_choices(network, layer, with_ends(choices)) for layer in network.layers}
     mixed = [Probe(mapping, True) for mapping in _shuffled(network, own, contexts, np.random.default_rng(seed))]
     narrow = [Probe(mapping, False) for mapping in width_probes(network, _rates(choices))]
     return [Probe(Mapping(), False), *reversed(narrow), *mixed]
@@ -90,13 +90,21 @@ def _rates(choices: Iterable[Choice]) -> list[float]:
     return sorted({choice.rate for choice in choices} - {DENSE.rate})
 
 
-def with_sparsest(choices: Sequence[Choice]) -> list[Choice]:
-    """``choices``, and each scheme that neighbours may leave less of at a rate beyond the highest."""
-    rate = BEYOND * max((choice.rate for choice in choices), default=1.0)
-    sparse = {
-        choice.scheme for choice in choices if choice != DENSE and parse_scheme(choice.scheme).removes == "weights"
-    }
-    return [*choices, *(Choice(scheme, rate) for scheme in sorted(sparse))]
+def with_ends(choices: Sequence[Choice]) -> list[Choice]:
+    """``choices``, and the ends of the curve of each scheme that only removes weights.
+
+    These are its smallest rate where that lies above the smallest one asked for (a pattern keeps four weights of nine
+    at most), and a rate beyond the highest: neighbours may leave less.
+    """
+    rates = [choice.rate for choice in choices if choice != DENSE] or [DENSE.rate]
+    schemes = {choice.scheme: parse_scheme(choice.scheme) for choice in choices if choice != DENSE}
+    found = []
+    for name, scheme in sorted(schemes.items()):
+        if scheme.removes == "weights":
+            found.append(Choice(name, BEYOND * max(rates)))
+            if scheme.smallest_rate > min(rates):
+                found.append(Choice(name, scheme.smallest_rate))
+    return [*choices, *found]
 
 
 def own_choices(network: Network, layer: LayerSpec, choices: Iterable[Choice]) -> list[Choice]:

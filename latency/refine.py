@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec, Network
 from .alike import Key, layer_keys
-from .probes import Probe, own_choices, with_sparsest
+from .probes import Probe, own_choices, with_ends
 from .rows import Row, kept_share
 
 GOOD_ENOUGH = 0.005
@@ -51,7 +51,7 @@ class Refiner:
         self._members: dict[Key, list[LayerSpec]] = {}
         for layer in network.layers:
             self._members.setdefault(keys[layer.name], []).append(layer)
-        catalogue = with_sparsest(choices)
+        catalogue = with_ends(choices)
         self._choices = {
             key: [c for c in own_choices(network, members[0], catalogue) if c != DENSE]
             for key, members in self._members.items()

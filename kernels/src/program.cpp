@@ -137,16 +137,17 @@ void Program::push(StepFunction run, const P& parameters, const std::vector<std:
   steps_.push_back(std::move(step));
 }
 
-Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int64_t slots_per_run) {
+Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int32_t lanes) {
   const auto offsets = static_cast<std::int64_t>(data.offsets->size());
   const auto weights = static_cast<std::int64_t>(data.weights->size());
   const auto slots = static_cast<std::int64_t>(data.rows->size());
   require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
   const std::int64_t blocks = blocks_of(data);
-  require(blocks == 0 || slots_per_run == 0, "filters: sets are for the pixel family");
+  require(blocks == 0 || lanes == 0, "filters: sets are for the pixel family");
   for (const Run& run : data.runs) {
-    const std::int64_t size = slots_per_run > 0 ? slots_per_run : run.size;
-    require(run.count >= 0 && run.size > 0 && run.size <= size, "filters: bad run");
+    require(run.count >= 0 && run.size > 0, "filters: bad run");
+    const std::int64_t size = lanes > 0 ? std::int64_t{channel_vectors(run.size, lanes)} * lanes : run.size;
+    require(run.size <= size, "filters: bad run");
     require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
     const std::int64_t stored = blocks > 0 ? jammed_weights(data, run) : run.count * size;
     require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");
@@ -196,7 +197,7 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
   return {kept, from.base, to.base, to.stride, other.base, other.stride, mask(to, family.lanes, vectors),
           static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, tile.rest,
           ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
-                      0, 1, tile.rest, true, false}};
+                      1, tile.rest, true, false}};
 }
 
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
@@ -247,12 +248,13 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   const char* far = "convolution: a step leads outside the arena";
   check_reach(filters, from, distance(row_step, to.height - 1, far) +
                                  distance(step_x, to.width - 1, far) + 1);
-  const Filters kept = keep_filters(filters, to, wide);
-  const bool direct = whole_vectors(filters, wide, to, residual != nullptr ? &other : nullptr);
+  for (const Run& run : filters.runs) require(run.size <= wide, "convolution: a run has more filters than its tile");
+  const Filters kept = keep_filters(filters, to, tile.lanes);
+  const bool direct = whole_vectors(filters, tile.lanes, to, residual != nullptr ? &other : nullptr);
   if (residual != nullptr && !direct)  // read in whole vectors
     check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
   ChannelConv c{kept, from.base, row_step, to.base, to.stride,
-                other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.vectors, tile.rows,
+                other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.rows,
                 tile.columns, tile.runs_outer, direct};
   const std::int64_t bands = (to.height + tile.rows - 1) / tile.rows;
   push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);

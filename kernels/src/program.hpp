@@ -27,7 +27,7 @@ struct FilterData {
 // How a convolution is tiled.
 struct Tile {
   std::int32_t lanes;     // of one vector
-  std::int32_t vectors;   // pixel family: of pixels; channel family: of output channels
+  std::int32_t vectors;   // pixel family: of pixels; channel family: of output channels, at most
   std::int32_t rows, columns;  // channel family: output pixels
   std::int32_t joined;         // channel family: rows with nothing between them that are walked as one
   std::int32_t rest;           // pixel family: pixels beyond the last vector that have filters in the lanes; 0: none
@@ -93,7 +93,8 @@ class Program {
   const T* keep(const std::vector<T>& values);
   template <class T>
   const T* keep(const Shared<T>& values);
-  Filters keep_filters(const FilterData& filters, const Planes& to, std::int64_t slots_per_run);
+  // lanes: of the channel family; 0 for the pixel family.
+  Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes);
   PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                             const Planes* residual);
   Stage make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
@@ -104,7 +105,7 @@ class Program {
   void check_planes(const Planes& p, const char* what) const;
   void check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const;
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
-  bool whole_vectors(const FilterData& filters, std::int64_t wide, const Planes& to, const Planes* residual) const;
+  bool whole_vectors(const FilterData& filters, std::int32_t lanes, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
   std::int64_t check_rest(const FilterData& filters, const Tile& tile, const Planes& to, const PixelFamily& family) const;
   Frame frame_of(const float* input, float* output, int part);

@@ -41,12 +41,12 @@ struct Filters {
   float low, high;
 };
 
-// Output channels in the lanes. Output pixel (y, x) reads at in + y * row_step + x * column_step + offset.
+// Output channels in the lanes, of each run in as few vectors as hold its filters. Output pixel (y, x) reads at in + y * row_step + x * column_step + offset.
 struct ChannelConv {
   Filters filters;
   std::int64_t in, row_step, out, out_stride, residual, residual_stride;
   std::int32_t column_step, out_pitch, height, width;
-  std::int32_t vectors, tile_rows, tile_columns;
+  std::int32_t tile_rows, tile_columns;
   bool runs_outer;
   bool direct;  // the output is a plain vector, written without transposing
 };
@@ -110,6 +110,11 @@ constexpr int kMaxEvenColumns = 12;
 constexpr bool has_columns(std::int32_t columns, std::int32_t step) {
   const bool common = columns == 4 || columns == 7 || columns == 8 || columns == 14 || columns == 16 || columns == 28;
   return columns == 1 || (common && step <= 2) || (columns > 1 && columns <= kMaxEvenColumns && step == 1);
+}
+
+// Vectors of output channels that hold so many filters: 1, 2 or 4.
+constexpr std::int32_t channel_vectors(std::int32_t filters, std::int32_t lanes) {
+  return filters <= lanes ? 1 : filters <= 2 * lanes ? 2 : 4;
 }
 
 struct PixelFamily {

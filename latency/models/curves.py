@@ -172,11 +172,17 @@ def _at_steps(
 def _staircase(
     grid: Array, widths: list[float], full: int, steps: AbstractMapping[int, int]
 ) -> tuple[Array, list[float]]:
-    """The grid at every number of outputs; up to a measured one they are computed together as they are there."""
+    """The grid at every number of outputs.
+
+    Up to a measured one they are computed together as they are there, or as at the one before where that has as many as
+    are computed together: of two ways the faster one is chosen.
+    """
     measured, outputs = np.array(sorted(steps)), np.arange(full + 1)
-    above = measured[np.searchsorted(measured, outputs)]
-    step = np.array([steps[o] for o in above.tolist()])
-    computed = np.minimum(-(-outputs // step) * step, above)
+    at = np.array([steps[o] for o in measured.tolist()])
+    fewer = np.where(measured[:-1] >= at[1:], np.minimum(at[:-1], at[1:]), at[1:])
+    places = np.searchsorted(measured, outputs)
+    step = np.concatenate([at[:1], fewer])[places]
+    computed = np.minimum(-(-outputs // step) * step, measured[places])
     return np.stack([np.interp(computed / full, widths, row) for row in grid]), (outputs / full).tolist()
 
 

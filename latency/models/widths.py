@@ -41,14 +41,16 @@ class ExpectedWidths(Graph):
     choice does to channels (``Effect``), and the channel groups whose producers all keep the same filters. It gives
     three lists of shares of channels, by number of value: those that are zero; those that nobody reads, or only for
     what nobody reads; and those that have a place in memory, which are more than are needed where other summands of an
-    addition need them.
+    addition need them. A fourth list tells, by layer, how likely any of its filters is needed: of few that it keeps
+    and few that are read, none may be the same, and then neither it nor what feeds it alone is computed.
     """
 
     def __init__(self, network: Network) -> None:
         operations, output = _operations(network)
         whole, ties = _ties(operations, len(network.layers), output)
         steps = [(o.value, o.sources[0], o.sources[-1], o.kind, o.group) for o in operations]
-        super().__init__(len(network.layers), len(network.groups), output, steps, whole, ties)
+        filters = [layer.out_channels for layer in network.layers]
+        super().__init__(filters, len(network.groups), output, steps, whole, ties)
 
 
 def _ties(operations: Sequence[_Operation], layers: int, output: int) -> tuple[list[int], list[tuple[list[int], int]]]:

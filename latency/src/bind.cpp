@@ -87,29 +87,29 @@ void bind_layers(py::module_& m) {
 using Step = std::tuple<int, int, int, Kind, int>;
 using Held = std::pair<std::vector<int>, int>;
 
-std::shared_ptr<Graph> make_graph(int layers, int groups, int output, const std::vector<Step>& steps,
+std::shared_ptr<Graph> make_graph(std::vector<int> filters, int groups, int output, const std::vector<Step>& steps,
                                   std::vector<int> whole, const std::vector<Held>& ties) {
   std::vector<Operation> operations;
   for (const auto& [value, source, other, kind, group] : steps)
     operations.push_back({value, source, other, kind, group});
   std::vector<Tie> tied;
   for (const auto& [values, group] : ties) tied.push_back({values, group});
-  return std::make_shared<Graph>(layers, groups, output, std::move(operations), std::move(whole), std::move(tied));
+  return std::make_shared<Graph>(std::move(filters), groups, output, std::move(operations), std::move(whole), std::move(tied));
 }
 
-// (zero, unneeded, held), each by number of value.
+// (zero, unneeded, held), each by number of value, and alive, by layer.
 auto shares(const Graph& graph, const std::vector<Effect>& effects, const std::set<std::size_t>& alike) {
   Alike groups = graph.none_alike();
   for (const std::size_t group : alike) groups.at(group) = true;
   Shares found = graph.shares(effects, groups);
-  return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held));
+  return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held), std::move(found.alive));
 }
 
 void bind_graph(py::module_& m) {
   py::enum_<Kind>(m, "Kind").value("layer", Kind::layer).value("depthwise", Kind::depthwise)
       .value("addition", Kind::addition).value("opaque", Kind::opaque);
   py::class_<Graph, std::shared_ptr<Graph>>(m, "Graph")
-      .def(py::init(&make_graph), py::arg("layers"), py::arg("groups"), py::arg("output"), py::arg("operations"),
+      .def(py::init(&make_graph), py::arg("filters"), py::arg("groups"), py::arg("output"), py::arg("operations"),
            py::arg("whole"), py::arg("ties"))
       .def_property_readonly("sources", &Graph::sources)
       .def("shares", &shares, py::arg("effects"), py::arg("alike"));

@@ -28,15 +28,25 @@ double skipped(const Operation& operation, const std::vector<Effect>& effects, d
   return std::pow(effect.unread, 1.0 - std::pow(unneeded, effect.rows));
 }
 
+// How likely any of the filters that are written is needed, where both are chosen independently of so many.
+double any_needed(double written, double needed, double filters) {
+  const double neither = filters * (1.0 - written - needed);
+  if (written == 1.0 || needed == 1.0 || neither <= -1.0) return 1.0;
+  const auto log_factorial = [](double count) { return std::lgamma(count + 1.0); };
+  return 1.0 - std::exp(log_factorial(filters * (1.0 - written)) + log_factorial(filters * (1.0 - needed)) -
+                        log_factorial(filters) - log_factorial(neither));
+}
+
 }  // namespace
 
-Graph::Graph(int layers, int groups, int output, std::vector<Operation> operations, std::vector<int> whole,
-             std::vector<Tie> ties)
-    : output_(output),
+Graph::Graph(std::vector<int> filters, int groups, int output, std::vector<Operation> operations,
+             std::vector<int> whole, std::vector<Tie> ties)
+    : filters_(std::move(filters)),
+      output_(output),
       operations_(std::move(operations)),
       whole_(std::move(whole)),
       ties_(std::move(ties)),
-      sources_(at(std::max(layers, 0)), -1),
+      sources_(filters_.size(), -1),
       values_(sources_.size() + 1),
       groups_(at(std::max(groups, 0))) {
   for (const Operation& operation : operations_) values_ = std::max(values_, at(std::max(operation.value, 0)) + 1);
@@ -55,6 +65,7 @@ void Graph::check() const {
   const auto value = [this](int number) { return number >= 0 && at(number) < values_; };
   const auto group = [this](int number) { return number >= -1 && number < static_cast<int>(groups_); };
   require(value(output_) && std::all_of(whole_.begin(), whole_.end(), value));
+  require(std::all_of(filters_.begin(), filters_.end(), [](int count) { return count > 0; }));
   for (const Operation& o : operations_) {
     require(value(o.value) && value(o.source) && value(o.other) && group(o.group));
     require(of_layer(o) == (at(o.value) < sources_.size()));
@@ -69,7 +80,7 @@ Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike) con
   Shares found;
   std::vector<double> unread;
   found.zero = zero_shares(effects, alike);
-  found.unneeded = unneeded_shares(effects, unread);
+  follow_needs(effects, found, unread);
   found.held = held_shares(found.zero, unread, alike);
   return found;
 }
@@ -85,19 +96,25 @@ std::vector<double> Graph::zero_shares(const std::vector<Effect>& effects, const
   return zero;
 }
 
-std::vector<double> Graph::unneeded_shares(const std::vector<Effect>& effects, std::vector<double>& unread) const {
-  std::vector<double> unneeded(values_, 1.0);
+void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std::vector<double>& unread) const {
+  std::vector<double>& unneeded = found.unneeded;
+  unneeded.assign(values_, 1.0);
   unread.assign(values_, 1.0);
+  found.alive.assign(layers(), 1.0);
   unneeded[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
-    const double share = skipped(*o, effects, unneeded[at(o->value)]);
-    unneeded[at(o->source)] *= share;
-    if (of_layer(*o))
+    const std::size_t value = at(o->value);
+    double share = skipped(*o, effects, unneeded[value]);
+    if (of_layer(*o)) {
+      const double alive = any_needed(1.0 - found.zero[value], 1.0 - unneeded[value], filters_[value]);
+      found.alive[value] = alive;
+      share = 1.0 - alive * (1.0 - share);
       unread[at(o->source)] *= share;
-    else
+    } else {
       unneeded[at(o->other)] *= share;
+    }
+    unneeded[at(o->source)] *= share;
   }
-  return unneeded;
 }
 
 std::vector<double> Graph::held_shares(const std::vector<double>& zero, const std::vector<double>& unread,

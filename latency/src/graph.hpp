@@ -30,6 +30,7 @@ struct Shares {
   std::vector<double> zero;      // channels that are zero
   std::vector<double> unneeded;  // channels that nobody reads, or only for what nobody reads
   std::vector<double> held;      // channels that have a place in memory: more where other summands of a sum need them
+  std::vector<double> alive;     // by layer: how likely any of its filters is needed
 };
 
 // Channel groups whose producers all keep the same filters.
@@ -39,8 +40,8 @@ using Alike = std::vector<bool>;
 // choose channels independently of one another, unless they choose as a group.
 class Graph {
  public:
-  // operations: in execution order. whole: values that hold all channels, whatever is chosen.
-  Graph(int layers, int groups, int output, std::vector<Operation> operations, std::vector<int> whole,
+  // filters: of every layer. operations: in execution order. whole: values that hold all channels, whatever is chosen.
+  Graph(std::vector<int> filters, int groups, int output, std::vector<Operation> operations, std::vector<int> whole,
         std::vector<Tie> ties);
 
   std::size_t layers() const { return sources_.size(); }
@@ -54,11 +55,12 @@ class Graph {
  private:
   void check() const;
   std::vector<double> zero_shares(const std::vector<Effect>& effects, const Alike& alike) const;
-  // Channels that nobody needs, and, into unread, those that no layer that reads the value reads.
-  std::vector<double> unneeded_shares(const std::vector<Effect>& effects, std::vector<double>& unread) const;
+  // From the end on: `unneeded`, `alive` and, into unread, channels that no layer that reads the value reads.
+  void follow_needs(const std::vector<Effect>& effects, Shares& found, std::vector<double>& unread) const;
   std::vector<double> held_shares(const std::vector<double>& zero, const std::vector<double>& unread,
                                   const Alike& alike) const;
 
+  std::vector<int> filters_;
   int output_;
   std::vector<Operation> operations_;
   std::vector<int> whole_;

@@ -37,7 +37,10 @@ ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared
 
 Priced ChannelLayer::on_curve(const Curve& curve, double density, double kept, double stored) const {
   const auto [ms, error, staged] = curve.at(kept / stored * density);
-  return {least_ + stored * (ms - least_), error * stored, staged};
+  const Priced sparse{least_ + stored * (ms - least_), error * stored, staged};
+  if (kept == 1.0 && stored == 1.0) return sparse;
+  const Priced dense = narrowed(kept, stored);
+  return dense.ms < sparse.ms ? dense : sparse;
 }
 
 Priced ChannelLayer::narrowed(double kept, double stored) const {

@@ -61,7 +61,8 @@ class Layer {
 };
 
 // Each stored output costs something, and so does each weight that meets live channels: a curve of time per stored
-// output over weights per stored output, and without zeros a surface over shares of channels.
+// output over weights per stored output, and without zeros a surface over shares of channels. Where few channels are left
+// a layer may be faster as if it had no zeros, and is computed so.
 class ChannelLayer : public Layer {
  public:
   // least: what a step takes that computes next to nothing. follows: its inputs are its outputs' channels.

@@ -49,14 +49,17 @@ std::vector<Priced> Pricer::costs(const std::vector<const Option*>& chosen) cons
   std::vector<Priced> found(chosen.size());
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     const Option& option = *chosen[i];
-    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * (1.0 - shares.unneeded[i]);
-    const double stored = std::max(shares.held[i], kLeastShare);
+    // What there is where the layer is needed at all: then it is more than on average.
+    const double alive = std::max(shares.alive[i], kLeastShare), needed = 1.0 - shares.unneeded[i];
+    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * std::min(1.0, needed / alive);
+    const double stored = std::min(1.0, std::max({shares.held[i], needed * (1.0 - shares.zero[i]) / alive, kLeastShare}));
     if (kept == 1.0 && stored == 1.0)
       found[i] = option.alone;
     else if (option.whole || (option.effect.written < 1.0 && same[at(writes_[i])]))
       found[i] = layers_[i]->narrowed(kept * option.density, stored);
     else
       found[i] = layers_[i]->sparse(option, kept, stored);
+    found[i] = {found[i].ms * shares.alive[i], found[i].error * shares.alive[i], found[i].staged * shares.alive[i]};
   }
   add_staging(found, shares.held);
   return found;

@@ -85,5 +85,12 @@ def test_few_filters_may_be_computed_one_by_one_and_many_together() -> None:
         assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
 
 
+def test_between_two_ways_of_computing_filters_the_finer_one_may_be_chosen() -> None:
+    surface = WidthSurface({(4, 8): 2.0, (4, 16): 4.0}, (4, 16), together={8: 4, 16: 8})
+    told = {7: 2.0, 8: 2.0, 9: 3.0, 12: 3.0, 13: 4.0}
+    for outputs, ms in told.items():
+        assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
+
+
 def test_a_single_point_is_flat() -> None:
     assert WidthSurface({(8, 8): 4.0}, (8, 8)).at(0.25, 0.25) == 4.0

@@ -48,7 +48,7 @@ def test_a_surface_is_two_interpolations() -> None:
 
 
 def graph(layers: int = 2, output: int = 1, operations: list[tuple[int, int, int, Kind, int]] = CHAIN) -> Graph:
-    return Graph(layers, 2, output, operations, [2, 1], [])
+    return Graph([100] * layers, 2, output, operations, [2, 1], [])
 
 
 @pytest.mark.parametrize(

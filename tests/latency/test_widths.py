@@ -18,7 +18,7 @@ def shares(
 ) -> list[tuple[float, float, float, float]]:
     """Per layer: inputs that are not zero, outputs that somebody reads, outputs and inputs that have a place."""
     widths = ExpectedWidths(network)
-    zero, unneeded, held = widths.shares([effects.get(layer, Effect()) for layer in range(5)], alike)
+    zero, unneeded, held, _ = widths.shares([effects.get(layer, Effect()) for layer in range(5)], alike)
     return [(1 - zero[source], 1 - unneeded[v], held[v], held[source]) for v, source in enumerate(widths.sources)]
 
 
@@ -50,6 +50,18 @@ def test_fewer_needed_filters_read_fewer_channels(network: Network) -> None:
     """Each of 16 filters leaves out a channel with probability 0.9: of all that is 0.9 ** 16, of four 0.9 ** 4."""
     effects = {DOWN: Effect(unread=0.9**16, rows=1), HEAD: Effect(unread=0.75)}
     assert shares(network, effects)[CONV2][1] == pytest.approx(1 - 0.9**4)
+
+
+def test_of_few_filters_that_few_read_none_may_be_needed(network: Network) -> None:
+    """One of 16 filters is kept and one of 16 channels read: then conv2 is dead, and so is conv1, which feeds it."""
+    widths, rare = ExpectedWidths(network), 1 / 16
+    effects = [Effect() for _ in range(5)]
+    effects[CONV2], effects[DOWN] = Effect(written=rare), Effect(unread=1 - rare)
+    _, unneeded, _, alive = widths.shares(effects, set())
+    assert network.layers[CONV2].out_channels == 16
+    assert alive[CONV2] == pytest.approx(rare)
+    assert unneeded[CONV1] == pytest.approx(1 - alive[CONV2])
+    assert alive[STEM] == alive[DOWN] == 1.0
 
 
 def test_layers_that_remove_alike_remove_the_same(network: Network) -> None:

@@ -181,9 +181,9 @@ void channel_conv(const void* parameters, const Frame& frame, std::int64_t begin
   const std::int64_t run_begin = c.runs_outer ? begin : 0, run_end = c.runs_outer ? end : c.filters.runs;
   const std::int64_t bands = (c.height + c.tile_rows - 1) / c.tile_rows;
   const std::int64_t band_begin = c.runs_outer ? 0 : begin, band_end = c.runs_outer ? bands : end;
-  const auto& tiles = channel_tiles<T>.tile[size_code(c.vectors)][c.column_step == 2 ? 1 : 0];
   const auto band = [&](const Run& run, std::int64_t b) {
     const std::int64_t y = b * c.tile_rows, left = c.height - y;
+    const auto& tiles = channel_tiles<T>.tile[size_code(channel_vectors(run.size, T::lanes))][c.column_step == 2 ? 1 : 0];
     const auto& row = tiles[(left < c.tile_rows ? left : c.tile_rows) - 1];
     for (std::int64_t t = 0, x = 0; t < across; ++t) {
       const std::int64_t columns = each + (t < longer ? 1 : 0);
