@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping as AbstractMapping
 
 import numpy as np
+import numpy.typing as npt
 
 from .candidates import FIRST_LEVEL, Candidate, Task
 from .layout import LINE
-from .pack import slots_of
+from .pack import Ints, slots_of
 from .pitches import COPY
 from .rates import Rates
 from .tiles import LATENCY, ROW, cut, latency, tile_sizes
 
-FETCH = 2.0  # cycles for a line from the second-level cache
+FETCH = 2.0  # cycles for a line from the second-level cache, asked for ahead
+LATE = 3.5  # cycles for one that is not
 MISPREDICTED = 10.0  # cycles lost at the end of a loop
+
+Floats = npt.NDArray[np.float64]
 
 
 def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
@@ -51,11 +55,17 @@ def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: int) -> 
     products = structure.kept if candidate.jammed else counts * sizes
     load = rate.aligned if task.convolution.weight.shape[2:] == (1, 1) else rate.misaligned
     loads = counts * vectors * load + products / 2.0
-    panel = task.source.shape[0] * (lines * 64 + task.span)
-    fetched = np.minimum(counts, task.source.shape[0]) * (lines * FETCH if panel > FIRST_LEVEL else 0.0)
+    fetched = _fetched(task, counts, lines, FETCH)
     work = np.maximum(np.maximum(products * vectors * rate.registers, loads), np.maximum(fetched, counts * LATENCY))
     loops = (1 << sizes) - 1 if candidate.jammed else 1
     return float((work + 20.0 + MISPREDICTED * loops + 4.0 * sizes * vectors * rate.registers).sum())
+
+
+def _fetched(task: Task, counts: Ints, lines: float, cycles: float) -> Floats:
+    """Cycles for the inputs of lists of so many entries, of ``lines`` each, where the first level cannot hold them."""
+    if task.source.shape[0] * (64 * lines + task.span) <= FIRST_LEVEL:
+        return np.zeros(len(counts))
+    return np.minimum(counts, task.source.shape[0] * task.convolution.weight.shape[2]) * (lines * cycles)
 
 
 def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
@@ -75,10 +85,12 @@ def _channel_tile(task: Task, candidate: Candidate, rate: Rates, rows: int, colu
     for size in set(slots.tolist()):
         counts, vectors = runs.counts[slots == size], size // candidate.lanes
         loads = vectors * rate.aligned + pixels * rate.broadcast
-        work = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
+        busy = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
+        fetched = _fetched(task, counts, rows * (1 + columns / LINE), LATE if vectors == 1 else FETCH)
+        work = np.maximum(counts * busy, fetched + counts * (size / LINE * FETCH))
         if task.target.is_vector:  # the weights are used once
-            found += float((counts * max(work, size / 16 * FETCH)).sum() + 20.0 * len(counts))
+            found += float(work.sum() + 20.0 * len(counts))
         else:
             store = pixels * size * (0.4 if task.residual is None else 0.6)
-            found += float((counts * work).sum() + len(counts) * (20.0 + MISPREDICTED + store))
+            found += float(work.sum() + len(counts) * (20.0 + MISPREDICTED + store))
     return found

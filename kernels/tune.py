@@ -19,12 +19,12 @@ DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, wh
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
-CLOSE = 1.4  # times the best when first timed: timed in the other order of loops too
+CLOSE = 1.4  # times the best when first timed: timed once more, and in the other order of loops too
 HOPELESS = 1.15  # times the best so far: not timed again
 STEADY = 1.03  # times the fastest run of a candidate: when the second fastest is slower, neither may be the candidate's
-ROUNDS = 5  # of all others, after they were timed twice
-BUDGET_SECONDS = 0.015  # after which none of these rounds begins when all are steady
-PATIENCE_SECONDS = 0.06  # after which none begins
+ROUNDS = 5  # of all others
+BUDGET_SECONDS = 0.015  # of these rounds, after which none begins when all are steady
+PATIENCE_SECONDS = 0.03  # after which none begins
 ROUND_SECONDS = 200e-6  # at least: what takes microseconds is timed as often as that takes, one after the other in turn
 
 
@@ -89,15 +89,16 @@ def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) ->
         return candidates[0]
     race = _Race(Alone(task, candidates, isa, threads), candidates)
     race.time(candidates)
-    race.time(candidates)
+    race.time([c for c in candidates if race.fastest(c) <= CLOSE * race.least])
     if close := [other for c, other in others.items() if race.fastest(c) <= CLOSE * race.least]:
         race.add(close)
         race.time(close)
-        race.time(close)
+        race.time([c for c in close if race.fastest(c) <= CLOSE * race.least])
+    before = race.spent
     for _ in range(ROUNDS):
         left = [c for c in race.runners if race.may_win(c)]
         patience = BUDGET_SECONDS if all(map(race.steady, left)) else PATIENCE_SECONDS
-        if len(left) == 1 or race.spent > patience:
+        if len(left) == 1 or race.spent - before > patience:
             break
         race.time(left)
     return min(race.runners, key=race.fastest)
@@ -128,6 +129,8 @@ class _Race:
 
         Not one of them several times in a row: a layer of a network finds its weights where other layers left them.
         """
+        if not which:
+            return
         times = max(1, int(ROUND_SECONDS / sum(map(self.fastest, which))))
         taken = self._alone.time([self.runners.index(c) for c in which] * times).reshape(times, len(which))
         for c, runs in zip(which, taken.T.tolist(), strict=True):
@@ -150,6 +153,6 @@ class _Race:
         return second <= STEADY * first
 
     def may_win(self, candidate: Candidate) -> bool:
-        """Whether it is close to the fastest, or not far from it and disturbed."""
+        """Whether it is close to the fastest, or not far from it and disturbed or timed once only."""
         limit = HOPELESS if self.steady(candidate) else CLOSE
         return self.fastest(candidate) <= limit * self.least

@@ -208,49 +208,59 @@ def interleave(
 
     The first run of a batch finds the caches filled by another subject and is not counted. A batch beside which the
     machine was slower than when it is quiet, or during which the system gave the CPU to another process, is taken
-    again, up to ``TRIES`` times in all; the quietest counts.
+    again, up to ``TRIES`` times in all; the quietest counts. On a machine that stays slow, each is taken twice on
+    average: trying longer would not help.
 
     Returns:
         Per sampler, what was taken.
     """
     taken: list[list[tuple[Samples, float]]] = [[] for _ in samplers]
+    spare = TRIES
     for _ in range(rounds):
         for index in rng.permutation(len(samplers)):
-            taken[index].append(_undisturbed(samplers[index], batches[index] + 1, pace))
+            found, tries = _undisturbed(samplers[index], batches[index] + 1, pace, min(TRIES, 1 + spare))
+            spare += 2 - tries
+            taken[index].append(found)
     return [Batches(np.stack([runs[1:] for runs, _ in own]), np.array([beside for _, beside in own])) for own in taken]
 
 
-def _undisturbed(sampler: Sampler, repeats: int, pace: Callable[[], float]) -> tuple[Samples, float]:
-    """A batch and the pace beside it: the first one taken on a quiet machine, or else the quietest."""
+def _undisturbed(
+    sampler: Sampler, repeats: int, pace: Callable[[], float], most: int
+) -> tuple[tuple[Samples, float], int]:
+    """A batch and the pace beside it, the first one taken on a quiet machine or else the quietest; and tries needed."""
     best: tuple[Samples, float] | None = None
     quietest = math.inf
     before = pace()
-    for _ in range(TRIES):
+    tries = 0
+    while tries < most and quietest > QUIET:
+        tries += 1
         switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
         samples, after = sampler(repeats), pace()
         interrupted = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw > switches
         noise = max(before, after) + interrupted
         if best is None or noise < quietest:
             best, quietest = (samples, (before + after) / 2), noise
-        if quietest <= QUIET:
-            break
         before = after
     assert best is not None
-    return best
+    return best, tries
 
 
-def batch_size(sampler: Sampler, fewest: int = 1) -> int:
+def batch_size(sampler: Sampler, fewest: int = 1, most_seconds: float = math.inf) -> int:
     """Warm up, then return how many runs last at least a millisecond, and no fewer than ``fewest``.
 
     Steps of one run, where the sampler gives them, are summed. Where two runs are warm-up enough, each is far longer
     than a batch has to be, and there is nothing more to tell.
+
+    Args:
+        sampler: What is run.
+        fewest: Fewest runs.
+        most_seconds: Not so many runs for the sake of ``fewest`` that they last longer.
     """
-    warm = min(float(_totals(sampler(1))[0]) for _ in range(2))
-    if warm >= WARM_SECONDS / 2:
-        return fewest
-    enough = max(3, math.ceil(WARM_SECONDS / max(warm, 1e-7)))
-    one = float(np.median(_totals(sampler(enough))))
-    return max(fewest, math.ceil(BATCH_SECONDS / max(one, 1e-7)))
+    one = min(float(_totals(sampler(1))[0]) for _ in range(2))
+    if one < WARM_SECONDS / 2:
+        enough = max(3, math.ceil(WARM_SECONDS / max(one, 1e-7)))
+        one = max(float(np.median(_totals(sampler(enough)))), 1e-7)
+    return max(math.ceil(BATCH_SECONDS / one), math.ceil(min(most_seconds / one, fewest)))
 
 
 def _totals(samples: Samples) -> Samples:

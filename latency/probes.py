@@ -16,6 +16,8 @@ from .alike import Key, layer_keys
 
 CONTEXTS = 1
 """How often a profile measures each choice of layers that cost alike before it looks where more is needed."""
+EVERY = 2
+"""Of a scheme's rates, each so many-th is measured before it is known where more are needed."""
 WIDTHS = 3
 """Most widths below full at which channel removal is measured."""
 COLOURS = 3
@@ -66,7 +68,9 @@ def narrows(network: Network, layer: str, mapping: Mapping) -> bool:
     return removes == "channels" and lone_reader(network, network.groups[network.reads[layer]]) == layer
 
 
-def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int) -> list[Probe]:
+def probes(
+    network: Network, choices: Sequence[Choice], contexts: int, seed: int, every: int = 1
+) -> list[Probe]:  # fmt: skip
     """Mappings that together show each layer under each of its choices; the first is the dense network.
 
     The second is the narrowest one. Then come the other narrow probes, and mixed probes: each layer goes through its
@@ -79,8 +83,11 @@ def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int
         choices: The catalogue.
         contexts: How often each choice of a layer, or of layers that cost alike, is measured at least.
         seed: Decides the orders.
+        every: Of the rates of a scheme only each so many-th is taken, and the ends: the others where they are asked for
+            when these have been measured.
     """
-    own = {layer.name: own_choices(network, layer, with_ends(choices)) for layer in network.layers}
+    some = _some_of(with_ends(choices), every)
+    own = {layer.name: own_choices(network, layer, some) for layer in network.layers}
     mixed = [Probe(mapping, True) for mapping in _shuffled(network, own, contexts, np.random.default_rng(seed))]
     narrow = [Probe(mapping, False) for mapping in width_probes(network, _rates(choices))]
     return [Probe(Mapping(), False), *reversed(narrow), *mixed]
@@ -88,6 +95,15 @@ def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int
 
 def _rates(choices: Iterable[Choice]) -> list[float]:
     return sorted({choice.rate for choice in choices} - {DENSE.rate})
+
+
+def _some_of(choices: Iterable[Choice], every: int) -> list[Choice]:
+    """Each so many-th rate of every scheme and its ends; all of those that count for none where others do the same."""
+    rates: dict[str, list[Choice]] = {}
+    for choice in sorted(choices):
+        rates.setdefault(choice.scheme, []).append(choice)
+    step = {scheme: every if parse_scheme(scheme).removes == "weights" else 1 for scheme in rates}
+    return [c for scheme, own in rates.items() for i, c in enumerate(own) if i % step[scheme] == 0 or c == own[-1]]
 
 
 def with_ends(choices: Sequence[Choice]) -> list[Choice]:

@@ -27,9 +27,9 @@ Refine = Callable[[Sequence[Row]], Sequence[Probe]]
 
 MOST_REFINED = 24
 """Most probes that are asked for besides the given ones."""
-REFINING_SECONDS = 60.0
+REFINING_SECONDS = 45.0
 """After so long no further probes are asked for."""
-AGAIN_SECONDS = 10.0
+AGAIN_SECONDS = 5.0
 """What is not steady in a turn is timed again, until that has taken so long."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
@@ -37,6 +37,8 @@ RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
+WARM_SECONDS = 15e-3
+"""Fewer runs where these last longer: layers of long runs are long enough to be told by one."""
 
 
 def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
@@ -224,7 +226,7 @@ class _Surveyor:
             for layer in self._network.layers
         }
         self._reporter.compiled()
-        batch = batch_size(compiled.time_steps, fewest=WARM_RUNS)
+        batch = batch_size(compiled.time_steps, WARM_RUNS, WARM_SECONDS)
         return _Subject(number, probe, compiled, weights, batch, timed_whole)
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:

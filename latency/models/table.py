@@ -17,7 +17,7 @@ from ...pruning.network import Network
 from .._pricing import Option, Predictor
 from ..alike import Key, layer_keys
 from ..measure import STABLE
-from ..probes import CONTEXTS, Probe, probes
+from ..probes import CONTEXTS, EVERY, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction
@@ -62,8 +62,8 @@ class TableModel:
 
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
-        """Every choice of layers that cost alike once, in mixed company, and a coarse grid of widths."""
-        return probes(network, choices, CONTEXTS, seed)
+        """Every other choice of layers that cost alike once, in mixed company, and a coarse grid of widths."""
+        return probes(network, choices, CONTEXTS, seed, EVERY)
 
     @classmethod
     def refine(cls, network: Network, choices: Sequence[Choice], rows: Sequence[Row]) -> list[Probe]:

@@ -48,12 +48,13 @@ def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, mon
     (task,) = tasks_of(model, images)
     first, second, *far = ranked(task)
     assert far
-    times = {first: 1.1e-3, second: 1.0e-3, replace(first, runs_outer=False): 0.9e-3}
+    times = {first: 1.05e-3, second: 1.0e-3, replace(first, runs_outer=False): 0.95e-3}
     clock = Clock(lambda candidate: times.get(candidate, 2e-3))
     monkeypatch.setattr(tune, "Alone", clock)
     assert tune._fastest(task, ranked(task), isas()[0], 1) == replace(first, runs_outer=False)
     assert {c for c in clock.timed if not c.runs_outer} == {replace(c, runs_outer=False) for c in (first, second)}
-    assert all(clock.timed.count(candidate) == 2 for candidate in far)
+    assert all(clock.timed.count(candidate) == 1 for candidate in far)
+    assert all(clock.timed.count(candidate) > 2 for candidate in (first, second))
 
 
 def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> None:

@@ -14,6 +14,7 @@ from prunemap.latency import measure, measure_interleaved
 from prunemap.latency.measure import (
     MIN_RUNS,
     ROUNDS,
+    TRIES,
     Batches,
     early_stopping_percentile,
     interleave,
@@ -116,6 +117,17 @@ def test_batches_on_a_slow_machine_are_taken_again() -> None:
     assert len(counted) == 4  # three beside a slow machine, one beside a quiet one
     assert taken.samples[0].tolist() == [4.0, 4.0]
     assert taken.pace.tolist() == pytest.approx([1.005])
+
+
+def test_on_a_machine_that_stays_slow_batches_are_taken_twice_on_average() -> None:
+    counted: list[int] = []
+
+    def sampler(repeats: int) -> np.ndarray:
+        counted.append(repeats)
+        return np.ones(repeats)
+
+    interleave([sampler], [2], 100, np.random.default_rng(0), lambda: 1.5)
+    assert 200 <= len(counted) <= 200 + TRIES
 
 
 def test_a_profile_is_of_a_quiet_machine_and_a_measurement_of_this_one() -> None:
