@@ -65,7 +65,8 @@ def _fetched(task: Task, counts: Ints, lines: float, cycles: float) -> Floats:
     """Cycles for the inputs of lists of so many entries, of ``lines`` each, where the first level cannot hold them."""
     if task.source.shape[0] * (64 * lines + task.span) <= FIRST_LEVEL:
         return np.zeros(len(counts))
-    return np.minimum(counts, task.source.shape[0] * task.convolution.weight.shape[2]) * (lines * cycles)
+    rows = task.source.shape[0] * task.convolution.weight.shape[2]
+    return np.asarray(np.minimum(counts, rows) * (lines * cycles), dtype=np.float64)
 
 
 def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
