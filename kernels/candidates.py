@@ -29,6 +29,7 @@ from .pack import (
 from .tiles import channel_tiles, joined_rows
 
 Family = Literal["pixels", "channels"]
+FINE = 4  # filters: a run of fewer takes about as long
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
 
@@ -48,7 +49,7 @@ class Candidate:
         rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``); 0: their vector
             is computed like the others.
         runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
-        reordered: Whether filters with equal zeros were put together, so that no list serves two kinds of them.
+        reordered: Whether filters with equal zeros were put together, kinds that fill half a run in runs of their own.
         dense: Whether every position is computed, as if nothing were pruned.
         jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
     """
@@ -73,8 +74,8 @@ class Candidate:
 
     @property
     def together(self) -> int:
-        """Filters that are computed together, however few are left beyond full runs."""
-        return self.run_lanes or min(self.size, _engine.MAX_JAMMED)
+        """Filters that are computed together: a vector of them; with pixels in the lanes rests are cut fine."""
+        return self.run_lanes or min(self.size, FINE)
 
     def __str__(self) -> str:
         if self.family == "pixels":

@@ -79,17 +79,17 @@ def _rest(task: Task, candidate: Candidate, rate: Rates) -> float:
 
 
 def _channel_tile(task: Task, candidate: Candidate, rate: Rates, rows: int, columns: int) -> float:
-    """Cycles of all runs on one tile: of multiply-adds, or of broadcasts, of which there is one per pixel."""
-    runs, pixels = task.structure(candidate), rows * columns
-    slots = slots_of(runs.runs.sizes, candidate.lanes)
+    """Cycles of all runs on one tile: of multiply-adds, broadcasts (one per pixel), waiting, or lines of the caches."""
+    structure, pixels = task.structure(candidate), rows * columns
+    slots = slots_of(structure.runs.sizes, candidate.lanes)
     found = 0.0
     for size in set(slots.tolist()):
-        counts, vectors = runs.counts[slots == size], size // candidate.lanes
+        counts, vectors = structure.counts[slots == size], size // candidate.lanes
         loads = vectors * rate.aligned + pixels * rate.broadcast
         busy = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
         fetched = _fetched(task, counts, rows * (1 + columns / LINE), LATE if vectors == 1 else FETCH)
         work = np.maximum(counts * busy, fetched + counts * (size / LINE * FETCH))
-        if task.target.is_vector:  # the weights are used once
+        if task.target.is_vector:  # nothing is transposed
             found += float(work.sum() + 20.0 * len(counts))
         else:
             store = pixels * size * (0.4 if task.residual is None else 0.6)

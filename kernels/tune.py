@@ -20,7 +20,7 @@ LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 CLOSE = 1.4  # times the best when first timed: timed once more, and in the other order of loops too
-HOPELESS = 1.15  # times the best so far: not timed again
+HOPELESS = 1.15  # times the best so far: not timed again, once its time can be believed
 STEADY = 1.03  # times the fastest run of a candidate: when the second fastest is slower, neither may be the candidate's
 ROUNDS = 5  # of all others
 BUDGET_SECONDS = 0.015  # of these rounds, after which none begins when all are steady
@@ -83,7 +83,7 @@ def _digest(task: Task) -> str:
 
 
 def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) -> Candidate:
-    """Time all twice, those that were close with their loops in the other order too, and again what may still win."""
+    """Time all once, those that are close again and with their loops in the other order, then what may still win."""
     others = {c: other for c in candidates if (other := other_order(task, c))}
     if len(candidates) + len(others) == 1:
         return candidates[0]

@@ -25,7 +25,7 @@ ROUNDS = 9
 EVALUATIONS = 9
 """How often an unstable measurement is repeated (Highway's nanobenchmark)."""
 TRIES = 6
-"""How often a batch is taken when another process interrupts it or slows the machine down."""
+"""How often a batch is taken at most when another process interrupts it or slows the machine down."""
 QUIET = 1.03
 """Largest pace beside a measurement that is taken for a quiet machine's."""
 PATIENCE_SECONDS = 45.0
@@ -197,29 +197,37 @@ def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: 
     return best
 
 
+@dataclass
+class Allowance:
+    """How many batches may still be taken again: some, and one more for every batch."""
+
+    spare: int = TRIES
+
+
 def interleave(
     samplers: Sequence[Sampler],
     batches: Sequence[int],
     rounds: int,
     rng: np.random.Generator,
     pace: Callable[[], float],
+    allowance: Allowance | None = None,
 ) -> list[Batches]:
     """Take one batch of every sampler per round, in a new random order each round.
 
     The first run of a batch finds the caches filled by another subject and is not counted. A batch beside which the
     machine was slower than when it is quiet, or during which the system gave the CPU to another process, is taken
     again, up to ``TRIES`` times in all; the quietest counts. On a machine that stays slow, each is taken twice on
-    average: trying longer would not help.
+    average: trying longer would not help. Calls that belong together share an ``allowance``.
 
     Returns:
         Per sampler, what was taken.
     """
     taken: list[list[tuple[Samples, float]]] = [[] for _ in samplers]
-    spare = TRIES
+    left = allowance or Allowance()
     for _ in range(rounds):
         for index in rng.permutation(len(samplers)):
-            found, tries = _undisturbed(samplers[index], batches[index] + 1, pace, min(TRIES, 1 + spare))
-            spare += 2 - tries
+            found, tries = _undisturbed(samplers[index], batches[index] + 1, pace, min(TRIES, 1 + left.spare))
+            left.spare += 2 - tries
             taken[index].append(found)
     return [Batches(np.stack([runs[1:] for runs, _ in own]), np.array([beside for _, beside in own])) for own in taken]
 
@@ -254,7 +262,7 @@ def batch_size(sampler: Sampler, fewest: int = 1, most_seconds: float = math.inf
     Args:
         sampler: What is run.
         fewest: Fewest runs.
-        most_seconds: Not so many runs for the sake of ``fewest`` that they last longer.
+        most_seconds: Not so many runs for the sake of ``fewest`` that they last much longer.
     """
     one = min(float(_totals(sampler(1))[0]) for _ in range(2))
     if one < WARM_SECONDS / 2:

@@ -68,9 +68,7 @@ def narrows(network: Network, layer: str, mapping: Mapping) -> bool:
     return removes == "channels" and lone_reader(network, network.groups[network.reads[layer]]) == layer
 
 
-def probes(
-    network: Network, choices: Sequence[Choice], contexts: int, seed: int, every: int = 1
-) -> list[Probe]:  # fmt: skip
+def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int, every: int = 1) -> list[Probe]:
     """Mappings that together show each layer under each of its choices; the first is the dense network.
 
     The second is the narrowest one. Then come the other narrow probes, and mixed probes: each layer goes through its
@@ -98,10 +96,14 @@ def _rates(choices: Iterable[Choice]) -> list[float]:
 
 
 def _some_of(choices: Iterable[Choice], every: int) -> list[Choice]:
-    """Each so many-th rate of every scheme and its ends; all of those that count for none where others do the same."""
+    """Each so many-th rate of every scheme and its ends; all of schemes that remove filters or channels.
+
+    A probe in which a layer's neighbours happen to remove the same filters tells nothing of these.
+    """
     rates: dict[str, list[Choice]] = {}
     for choice in sorted(choices):
-        rates.setdefault(choice.scheme, []).append(choice)
+        if choice.rate >= parse_scheme(choice.scheme).smallest_rate:
+            rates.setdefault(choice.scheme, []).append(choice)
     step = {scheme: every if parse_scheme(scheme).removes == "weights" else 1 for scheme in rates}
     return [c for scheme, own in rates.items() for i, c in enumerate(own) if i % step[scheme] == 0 or c == own[-1]]
 

@@ -73,7 +73,8 @@ class Profile:
         Args:
             network: Structure to measure.
             schemes: Schemes, for instance ``["unstructured", "simd:8"]``.
-            rates: Rates at which each is measured; rates in between are interpolated.
+            rates: Rates to be told: every other one is measured first, the others where what they cost is least sure.
+                Rates in between are interpolated.
             threads: Threads of the compiled networks.
             isa: Instruction set, ``auto`` for the best one.
             model: Name of the latency model whose points are measured.

@@ -20,7 +20,7 @@ from .cache import write_atomically
 from .machine import Machine
 from .rows import Row, Timing
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"

@@ -14,7 +14,7 @@ from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import EVALUATIONS, ROUNDS, STABLE, Samples, batch_size, interleave, median_and_mad
+from .measure import EVALUATIONS, ROUNDS, STABLE, Allowance, Samples, batch_size, interleave, median_and_mad
 from .pace import Pace
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
@@ -37,7 +37,7 @@ RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
-WARM_SECONDS = 15e-3
+LONG_SECONDS = 15e-3
 """Fewer runs where these last longer: layers of long runs are long enough to be told by one."""
 
 
@@ -226,7 +226,7 @@ class _Surveyor:
             for layer in self._network.layers
         }
         self._reporter.compiled()
-        batch = batch_size(compiled.time_steps, WARM_RUNS, WARM_SECONDS)
+        batch = batch_size(compiled.time_steps, WARM_RUNS, LONG_SECONDS)
         return _Subject(number, probe, compiled, weights, batch, timed_whole)
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
@@ -246,8 +246,10 @@ class _Surveyor:
         samplers = [*(one.compiled.time_steps for one in subjects), *(one.compiled.time for one in wholes)]
         batches = [subject.batch for subject in (*subjects, *wholes)]
         taken: list[list[Samples]] = [[] for _ in samplers]
+        allowance = Allowance()
         for _ in range(ROUNDS):
-            for own, batches_of in zip(taken, interleave(samplers, batches, 1, self._rng, self._pace), strict=True):
+            found = interleave(samplers, batches, 1, self._rng, self._pace, allowance)
+            for own, batches_of in zip(taken, found, strict=True):
                 own.append(1e3 * batches_of.fine_rounds()[0])
             self._reporter.timed(len(subjects), evaluation)
         steps, whole = taken[: len(subjects)], taken[len(subjects) :]

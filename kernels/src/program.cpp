@@ -147,7 +147,6 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   for (const Run& run : data.runs) {
     require(run.count >= 0 && run.size > 0, "filters: bad run");
     const std::int64_t size = lanes > 0 ? std::int64_t{channel_vectors(run.size, lanes)} * lanes : run.size;
-    require(run.size <= size, "filters: bad run");
     require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
     const std::int64_t stored = blocks > 0 ? jammed_weights(data, run) : run.count * size;
     require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");

@@ -39,13 +39,13 @@ void Program::check_residual(const Planes& residual, const Planes& to) const {
           "convolution: residual and output differ");
 }
 
-// Whether the output is a plain vector that runs can store whole vectors of: none but the last may be short.
+// Whether the output is a plain vector that runs can store whole vectors of: a short one must end at the last channel.
 bool Program::whole_vectors(const FilterData& filters, std::int32_t lanes, const Planes& to, const Planes* residual) const {
   if (to.height > 1 || to.width > 1 || to.stride > 1 || (residual != nullptr && residual->stride > 1)) return false;
   for (const Run& run : filters.runs) {
     const std::int64_t wide = std::int64_t{channel_vectors(run.size, lanes)} * lanes;
-    if (run.size < wide && &run != &filters.runs.back()) return false;
     const std::int64_t first = filters.rows->at(static_cast<std::size_t>(run.filter));
+    if (run.size < wide && first + run.size < to.channels) return false;
     const std::int64_t base = residual != nullptr ? std::max(to.base, residual->base) : to.base;
     if (base + first + wide > arena_size_) return false;
     for (std::int32_t i = 0; i < run.size; ++i)

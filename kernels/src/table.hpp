@@ -22,7 +22,8 @@ struct Planes {
   std::int32_t pitch, channels, height, width;
 };
 
-// Filters that share one list of input offsets; `weights` holds `size` weights per list entry or, where the list is sorted
+// Filters that share one list of input offsets; `weights` holds one weight per list entry and slot (`size` of them, in the
+// channel family filled up to whole vectors) or, where the list is sorted
 // by the sets of filters that read an entry, as many as the set has filters.
 struct Run {
   std::int64_t offsets, weights;

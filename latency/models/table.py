@@ -62,7 +62,7 @@ class TableModel:
 
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
-        """Every other choice of layers that cost alike once, in mixed company, and a coarse grid of widths."""
+        """Every other rate of each scheme once, and its ends, in mixed company; and a coarse grid of widths."""
         return probes(network, choices, CONTEXTS, seed, EVERY)
 
     @classmethod

@@ -30,11 +30,13 @@ double skipped(const Operation& operation, const std::vector<Effect>& effects, d
 
 // How likely any of the filters that are written is needed, where both are chosen independently of so many.
 double any_needed(double written, double needed, double filters) {
+  if (written <= 0.0 || needed <= 0.0) return 0.0;
   const double neither = filters * (1.0 - written - needed);
-  if (written == 1.0 || needed == 1.0 || neither <= -1.0) return 1.0;
+  if (neither <= -1.0) return 1.0;
   const auto log_factorial = [](double count) { return std::lgamma(count + 1.0); };
-  return 1.0 - std::exp(log_factorial(filters * (1.0 - written)) + log_factorial(filters * (1.0 - needed)) -
-                        log_factorial(filters) - log_factorial(neither));
+  const double none = std::exp(log_factorial(filters * (1.0 - written)) + log_factorial(filters * (1.0 - needed)) -
+                               log_factorial(filters) - log_factorial(neither));
+  return std::max(0.0, 1.0 - none);
 }
 
 }  // namespace
@@ -101,19 +103,25 @@ void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std:
   unneeded.assign(values_, 1.0);
   unread.assign(values_, 1.0);
   found.alive.assign(layers(), 1.0);
-  unneeded[at(output_)] = 0.0;
+  std::vector<double> unasked(values_, 1.0);  // by value: how likely everything that takes it is dead
+  unneeded[at(output_)] = unasked[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
-    const std::size_t value = at(o->value);
-    double share = skipped(*o, effects, unneeded[value]);
+    const std::size_t value = at(o->value), source = at(o->source), other = at(o->other);
+    const double asked = 1.0 - unasked[value];
+    const double needed = asked > 0.0 ? std::min(1.0, (1.0 - unneeded[value]) / asked) : 0.0;  // where anything asks
+    double share = skipped(*o, effects, o->kind == Kind::layer ? 1.0 - needed : unneeded[value]);
+    double alive = o->kind == Kind::opaque ? 1.0 : asked;
     if (of_layer(*o)) {
-      const double alive = any_needed(1.0 - found.zero[value], 1.0 - unneeded[value], filters_[value]);
+      alive *= any_needed(1.0 - found.zero[value], needed, filters_[value]);
       found.alive[value] = alive;
-      share = 1.0 - alive * (1.0 - share);
-      unread[at(o->source)] *= share;
-    } else {
-      unneeded[at(o->other)] *= share;
+      if (o->kind == Kind::layer) share = 1.0 - alive * (1.0 - share);  // channel by channel it is in the share already
+      unread[source] *= share;
+    } else if (other != source) {
+      unneeded[other] *= share;
+      unasked[other] *= 1.0 - alive;
     }
-    unneeded[at(o->source)] *= share;
+    unneeded[source] *= share;
+    unasked[source] *= 1.0 - alive;
   }
 }
 

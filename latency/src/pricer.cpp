@@ -9,9 +9,17 @@ namespace prunemap {
 
 namespace {
 
-constexpr double kLeastShare = 1e-3;  // of outputs that a layer is divided by
+constexpr double kLeastShare = 1e-3;  // of outputs, or of a chance, that is divided by
 
 std::size_t at(int number) { return static_cast<std::size_t>(number); }
+
+// What is expected of a layer that is alive with some probability; that it may be dead is part of the error. A dead layer
+// still has outputs to fill.
+Priced mixed(Priced alive, Priced dead, double chance) {
+  const double rest = 1.0 - chance, apart = (alive.ms - dead.ms) * std::sqrt(chance * rest);
+  return {chance * alive.ms + rest * dead.ms, std::hypot(chance * alive.error + rest * dead.error, apart),
+          chance * alive.staged};
+}
 
 }  // namespace
 
@@ -59,7 +67,7 @@ std::vector<Priced> Pricer::costs(const std::vector<const Option*>& chosen) cons
       found[i] = layers_[i]->narrowed(kept * option.density, stored);
     else
       found[i] = layers_[i]->sparse(option, kept, stored);
-    found[i] = {found[i].ms * shares.alive[i], found[i].error * shares.alive[i], found[i].staged * shares.alive[i]};
+    if (shares.alive[i] < 1.0) found[i] = mixed(found[i], layers_[i]->narrowed(0.0, stored), shares.alive[i]);
   }
   add_staging(found, shares.held);
   return found;

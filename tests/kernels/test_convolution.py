@@ -119,6 +119,27 @@ def test_rows_are_walked_as_one_where_nothing_lies_between_them(
 
 
 @pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("blocks", [(3, 8, 8), (8, 3, 8), (5, 5, 8), (8, 8, 9)], ids=str)
+@pytest.mark.parametrize("size", [1, 5])
+def test_filters_with_equal_zeros_change_places(
+    blocks: tuple[int, ...], size: int, isa: str, run_with: Any, tasks_of: Any
+) -> None:
+    """Runs of whole blocks in any order, some of them short, also where a linear layer stores whole vectors."""
+    case = Case("blocks", (size, size), (12, sum(blocks)), 1, density=1.0)
+    model, images = build_case(case, integers=True)
+    masks = torch.rand(len(blocks), 12, generator=torch.Generator().manual_seed(1)) < 0.4
+    with torch.no_grad():
+        model[0].weight *= masks.repeat_interleave(torch.tensor(blocks), dim=0)[:, :, None, None]
+        expected = model.double()(images.double()).float()
+    (task,) = tasks_of(model.float(), images, isa)
+    found = [c for c in all_candidates(task, isa) if c.reordered]
+    assert {c.family for c in found} >= {"channels"}
+    for candidate in found:
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert torch.equal(result, expected), str(candidate)
+
+
+@pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("case", CASES[:14], ids=lambda case: case.name)
 def test_real_numbers_against_float64(case: Case, isa: str, run_with: Any, tasks_of: Callable[..., list[Task]]) -> None:
     model, images = build_case(case, integers=False)

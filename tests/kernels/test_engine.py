@@ -117,6 +117,7 @@ def test_broken_pixel_convolutions(broken: dict[str, Any]) -> None:
         {"step": (999, 1)},
         {"tile": tile(vectors=3)},
         {"tile": tile(rows=7)},
+        {"filters": filters(runs=np.array([[0, 0, 3, 0, 5]], np.int64))},
         {"tile": tile(columns=0)},
         {"tile": tile(columns=13)},
         {"tile": tile(joined=0)},

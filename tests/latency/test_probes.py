@@ -44,6 +44,19 @@ def test_every_layer_is_seen_under_each_choice(network: Network, contexts: int) 
             assert (seen[choice] >= contexts) != alone
 
 
+@pytest.mark.parametrize("rates", [[2.0, 4.0, 8.0], [1.5, 2.0, 4.0, 8.0, 16.0]])
+def test_of_the_rates_every_other_one_and_both_ends_are_measured_first(rates: list[float]) -> None:
+    network = capture(build_network("resnet8"), torch.zeros(1, 3, 8, 8))
+    choices = catalogue(["pattern:8", "simd:8", "filter"], rates)
+    found = [p.mapping["layer3.0.conv2"] for p in probes(network, choices, 1, seed=0, every=2) if p.mixed]
+    for scheme, smallest in (("pattern:8", 2.25), ("simd:8", rates[0])):
+        seen = sorted({c.rate for c in found if c.scheme == scheme})
+        assert seen[0] == pytest.approx(smallest, rel=0.01)
+        assert seen[-1] == pytest.approx(4 * rates[-1], rel=0.05)
+        assert len(seen) < len(rates) + 1
+    assert len({c.rate for c in found if c.scheme == "filter"}) == len(rates)
+
+
 def test_neighbours_are_mixed(network: Network) -> None:
     beside = {(p.mapping["stem"], p.mapping["conv1"]) for p in probes(network, SPARSE, 2, seed=0)}
     assert any(first != second for first, second in beside)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prunemap.latency import synthesise
-from prunemap.latency._pricing import Effect
+from prunemap.latency._pricing import Effect, Graph, Kind
 from prunemap.latency.models.widths import ExpectedWidths
 from prunemap.pruning import Choice, Mapping, Network, apply_mapping, live_channels
 
@@ -59,9 +63,29 @@ def test_of_few_filters_that_few_read_none_may_be_needed(network: Network) -> No
     effects[CONV2], effects[DOWN] = Effect(written=rare), Effect(unread=1 - rare)
     _, unneeded, _, alive = widths.shares(effects, set())
     assert network.layers[CONV2].out_channels == 16
-    assert alive[CONV2] == pytest.approx(rare)
-    assert unneeded[CONV1] == pytest.approx(1 - alive[CONV2])
+    assert alive[CONV2] == alive[CONV1] == pytest.approx(rare)
+    assert unneeded[CONV1] == pytest.approx(1 - rare)
     assert alive[STEM] == alive[DOWN] == 1.0
+
+
+def test_a_depthwise_layer_dies_with_what_it_follows() -> None:
+    """Channel by channel, it is needed where its reader needs it: that is one chance, not two."""
+    rare = 1 / 16
+    steps = [(0, 3, 3, Kind.layer, 0), (1, 0, 0, Kind.depthwise, 0), (2, 1, 1, Kind.layer, 1)]
+    chain = Graph([16, 16, 16], 2, 2, steps, [3, 2], [])
+    *_, alive = chain.shares([Effect(written=rare), Effect(), Effect(unread=1 - rare)], set())
+    assert alive == pytest.approx([rare, rare, 1.0])
+
+
+@given(st.integers(1, 16), st.integers(0, 16), st.integers(0, 16))
+def test_how_likely_two_choices_meet(filters: int, written: int, needed: int) -> None:
+    """Against counting: of all ways to choose what is needed, those that miss what is written."""
+    written, needed = min(written, filters), min(needed, filters)
+    chain = Graph([filters, 4], 2, 1, [(0, 2, 2, Kind.layer, 0), (1, 0, 0, Kind.layer, 1)], [2, 1], [])
+    effects = [Effect(written=written / filters), Effect(unread=1 - needed / filters)]
+    *_, alive = chain.shares(effects, set())
+    missed = math.comb(filters - written, needed) / math.comb(filters, needed)
+    assert alive[0] == pytest.approx(1 - missed, abs=1e-9)
 
 
 def test_layers_that_remove_alike_remove_the_same(network: Network) -> None:

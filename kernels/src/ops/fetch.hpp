@@ -8,7 +8,7 @@ namespace {
 constexpr int kLine = 16;  // floats of a cache line
 
 // Weights are read in order, but within a network from far away: they are fetched so many floats ahead, a line at a time.
-constexpr int kAhead = 512;
+constexpr int kWeightsAhead = 512;
 
 // Inputs are fetched so many entries of a list ahead, into the first-level cache: what a list reads of a tile hardly fits
 // there, and no CPU foresees where lists lead.

@@ -26,13 +26,14 @@ constexpr int turn_size(int size, int vectors) {
   return size * vectors > accumulators && size > 1 ? turn_size<T>(size / 2, vectors) : size;
 }
 
+constexpr int kMaxRest = 8;  // beyond, another vector of pixels costs as little
+
 // Most pixels beyond the last vector of a plane that `size` filters compute with filters in the lanes.
 template <class T>
 constexpr int max_rest(int size) {
   const int vectors = size / T::Square::lanes;
   if (vectors == 0) return 0;
-  return max_pixels<typename T::Square>(vectors) < kMaxEvenColumns ? max_pixels<typename T::Square>(vectors)
-                                                                   : kMaxEvenColumns;
+  return max_pixels<typename T::Square>(vectors) < kMaxRest ? max_pixels<typename T::Square>(vectors) : kMaxRest;
 }
 
 // One list entry: V vectors of pixels times G weights. The shorter side is held in registers, the other streamed.
@@ -104,7 +105,7 @@ template <class T, int G, int V, int W, int Ahead, bool Weights>
                                               std::int32_t count, std::int32_t known, typename T::Vector (&acc)[G][V]) {
   for (std::int32_t k = 0; k < count; ++k, weight += W) {
     if constexpr (Ahead > 0) fetch<V * T::lanes>(in + offset[k < known ? k + Ahead : k]);
-    if (Weights && k % (kLine / W) == 0) __builtin_prefetch(weight + kAhead);
+    if (Weights && k % (kLine / W) == 0) __builtin_prefetch(weight + kWeightsAhead);
     pixel_step<T, G, V>(in + offset[k], weight, acc);
   }
 }
@@ -135,7 +136,7 @@ void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p
   const float* weight = c.filters.weights + run.weights;
   for (int t = 0; t <= last; ++t) pixel_begin<T, H, V>(c, run.filter + t * H, acc[t]);
   if constexpr (last == 0) {
-    constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;
+    constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
     pixel_list<T, H, V, G, ahead, true>(in, offset, weight, run.count, run.count - ahead, acc[0]);
   } else {
     for (std::int32_t left = run.count; left > 0; left -= kTurn, offset += kTurn, weight += kTurn * G) {
