@@ -23,8 +23,8 @@ struct Planes {
 };
 
 // Filters that share one list of input offsets; `weights` holds one weight per list entry and slot (`size` of them, in the
-// channel family filled up to whole vectors) or, where the list is sorted
-// by the sets of filters that read an entry, as many as the set has filters.
+// channel family filled up to whole vectors) or, where the list is sorted by the sets of filters that read an entry, as
+// many as the set has filters.
 struct Run {
   std::int64_t offsets, weights;
   std::int32_t count, filter, size;
@@ -42,7 +42,8 @@ struct Filters {
   float low, high;
 };
 
-// Output channels in the lanes, of each run in as few vectors as hold its filters. Output pixel (y, x) reads at in + y * row_step + x * column_step + offset.
+// Output channels in the lanes, of each run in as few vectors as hold its filters. Output pixel (y, x) reads at
+// in + y * row_step + x * column_step + offset.
 struct ChannelConv {
   Filters filters;
   std::int64_t in, row_step, out, out_stride, residual, residual_stride;
