@@ -113,7 +113,7 @@ def make_runs(order: Order, size: int, lanes: int = 0) -> Runs:
 
 
 def slots_of(sizes: Ints, lanes: int) -> Ints:
-    """Slots of runs of so many filters, at most four vectors: 1, 2 or 4 vectors of ``lanes``."""
+    """Slots of runs of so many filters: 1, 2 or 4 vectors of ``lanes``, as the engine's ``channel_vectors``."""
     return lanes * np.where(sizes <= lanes, 1, np.where(sizes <= 2 * lanes, 2, 4))
 
 

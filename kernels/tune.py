@@ -153,6 +153,6 @@ class _Race:
         return second <= STEADY * first
 
     def may_win(self, candidate: Candidate) -> bool:
-        """Whether it is close to the fastest, or not far from it and disturbed or timed once only."""
+        """Whether it is close to the fastest, or not far from it and disturbed."""
         limit = HOPELESS if self.steady(candidate) else CLOSE
         return self.fastest(candidate) <= limit * self.least

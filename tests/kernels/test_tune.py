@@ -57,6 +57,15 @@ def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, mon
     assert all(clock.timed.count(candidate) > 2 for candidate in (first, second))
 
 
+def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
+    best, *_ = ranked(task)
+    slowed = iter([1.3e-3, 1.2e-3])  # more than what is close, but they disagree
+    clock = Clock(lambda candidate: next(slowed, 0.9e-3) if candidate == best else 1e-3)
+    monkeypatch.setattr(tune, "Alone", clock)
+    assert tune._fastest(task, ranked(task), isas()[0], 1) == best
+
+
 def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8))
     with torch.no_grad():

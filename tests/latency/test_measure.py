@@ -16,6 +16,7 @@ from prunemap.latency.measure import (
     ROUNDS,
     TRIES,
     Batches,
+    batch_size,
     early_stopping_percentile,
     interleave,
     median_and_mad,
@@ -163,6 +164,11 @@ def test_a_steady_subject_is_measured_once() -> None:
 
 def test_short_runs_are_batched_to_a_millisecond() -> None:
     assert measure(Told(constant(1e-5))).batch >= 100
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(1e-5, 100), (1e-3, 3), (10e-3, 2), (20e-3, 1)])
+def test_long_runs_are_not_repeated_for_the_sake_of_warm_caches(seconds: float, runs: int) -> None:
+    assert batch_size(lambda repeats: np.full(repeats, seconds), 3, 15e-3) == runs
 
 
 def test_unsteady_subjects_are_measured_again_together() -> None:
