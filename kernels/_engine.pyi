@@ -41,6 +41,16 @@ class Program:
     def pixel_conv(
         self, filters: Filters, tile: Tile, source: Planes, target: Planes, residual: Planes | None, clear: bool
     ) -> None: ...
+    def panel_conv(
+        self,
+        filters: Filters,
+        panel: npt.NDArray[np.int32],
+        tile: Tile,
+        source: Planes,
+        target: Planes,
+        residual: Planes | None,
+        clear: bool,
+    ) -> None: ...
     def channel_conv(
         self,
         filters: Filters,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _engine
-from .candidates import Candidate, Task
+from .candidates import Candidate, Task, other_orders
 from .layout import LINE, WIDEST, Geometry
 from .pack import Packed
 from .place import Place, add_convolution, add_staging, scratch_size
@@ -40,7 +40,9 @@ class Alone:
         pieces += [task.residual] if task.residual else []
         starts = [WIDEST + sum(p.size + LINE for p in pieces[:i]) for i in range(len(pieces))]
         shape = task.source.shape
-        arena, scratch = WIDEST + starts[-1] + pieces[-1].size, max(scratch_size(task, c) for c in candidates)
+        arena, scratch = WIDEST + starts[-1] + pieces[-1].size, max(
+            scratch_size(task, c) for plain in candidates for c in (plain, *other_orders(task, plain))
+        )
         program = _engine.Program(isa, threads, arena, math.prod(shape), 1, scratch)
         program.stage(*_input(task.source, starts[0]), [(0, 0)], (1, 1), False)
         staged = task.staging.planes.planes(starts[2]) if task.staging else None
@@ -60,7 +62,7 @@ class Alone:
     def add(self, candidates: Sequence[Candidate]) -> None:
         """Take more candidates behind those that are there, of families that are among these."""
         for candidate in candidates:
-            lists = replace(candidate, runs_outer=True)
+            lists = replace(candidate, runs_outer=True, panel=False)
             packed = self._packs[lists] = self._packs.get(lists) or self._task.packed(candidate)
             before = self._program.steps
             if self._task.staged_before(candidate.family):

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _engine
 from .layout import Geometry, Staging, taps
@@ -52,6 +53,8 @@ class Candidate:
         reordered: Whether filters with equal zeros were put together, kinds that fill half a run in runs of their own.
         dense: Whether every position is computed, as if nothing were pruned.
         jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
+        panel: Whether what a tile reads is copied together first, as matrix products do with their operands (Goto and
+            van de Geijn, ACM TOMS 2008); all runs of a tile come before the next tile then (``pixels``).
     """
 
     family: Family
@@ -66,6 +69,12 @@ class Candidate:
     reordered: bool = False
     dense: bool = False
     jammed: bool = False
+    panel: bool = False
+
+    @property
+    def panel_pitch(self) -> int:
+        """Floats from one row of a panel to the next."""
+        return self.vectors * self.lanes
 
     @property
     def run_lanes(self) -> int:
@@ -85,7 +94,7 @@ class Candidate:
                 f"/{self.joined}" if self.joined > 1 else ""
             )
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
-        flags = [name for name in ("reordered", "jammed", "dense") if getattr(self, name)]
+        flags = [name for name in ("reordered", "jammed", "panel", "dense") if getattr(self, name)]
         return " ".join([self.family, tile, order, *flags])
 
 
@@ -102,7 +111,6 @@ class Structure:
     def zeros(self) -> bool:
         """Whether some run would store zeros."""
         return bool((self.kept < self.counts * self.runs.sizes).any())
-
 
 @dataclass(frozen=True)
 class Task:
@@ -190,6 +198,17 @@ class Task:
         read = self.staging.geometry if self.staging and self.reads_staged("channels") else self.source
         return read.pitch == self.target.pitch == self.target.shape[2]
 
+    @cached_property
+    def reads_once(self) -> bool:
+        """Whether a tile reads every input once, and all filters the same: it may as well be copied together."""
+        kernel = self.convolution.weight.shape[2:]
+        return kernel == (1, 1) and len(self.convolution.inputs) == 1 and bool(self.matrix.mask.any())
+
+    def panel(self, candidate: Candidate) -> npt.NDArray[np.int32]:
+        """Where the rows of a candidate's panel are read: every position that some filter reads."""
+        used = self.structure(candidate).matrix.mask.any(axis=0)
+        return self._offsets(candidate.family)[0, used].astype(np.int32)
+
     def _block(self, candidate: Candidate) -> int:
         """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
         taps = math.prod(self.convolution.weight.shape[2:])
@@ -223,8 +242,7 @@ class Task:
     def packed(self, candidate: Candidate) -> Packed:
         """The lists and weights of a candidate."""
         structure = self.structure(candidate)
-        staged = self.reads_staged(candidate.family)
-        offsets = self._staged_offsets(candidate.family) if staged else self._direct_offsets()
+        offsets = self._offsets(candidate.family)
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.run_lanes)
@@ -233,6 +251,10 @@ class Task:
         """What the engine takes."""
         bias: Floats = np.where(packed.rows >= 0, self.convolution.bias[packed.rows], 0.0).astype(np.float32)
         return _engine.Filters(packed.runs, packed.offsets, packed.weights, bias, packed.rows, self.clamp, packed.sets)
+
+    def _offsets(self, family: Family) -> Ints:
+        """(groups, positions): where a family reads each position."""
+        return self._staged_offsets(family) if self.reads_staged(family) else self._direct_offsets()
 
     def _direct_offsets(self) -> Ints:
         c = self.convolution
@@ -261,13 +283,14 @@ def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
         yield from _channel_candidates(task, lanes, channel, most)
 
 
-def other_order(task: Task, candidate: Candidate) -> Candidate | None:
-    """The candidate with tiles as the outer loop; None where that is no other order, or cannot be."""
+def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
+    """The candidate with tiles as the outer loop, where there are several, and with a panel for each too."""
     if task.stages_itself(candidate.family):  # what is rearranged for a run serves all tiles
-        return None
-    if candidate.family == "channels" and task.rows(candidate)[0] <= candidate.rows:
-        return None
-    return replace(candidate, runs_outer=False)
+        return []
+    tiles = replace(candidate, runs_outer=False)
+    if candidate.family == "channels":
+        return [tiles] if task.rows(candidate)[0] > candidate.rows else []
+    return [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
 
 
 def _pixel_candidates(

@@ -6,7 +6,7 @@ has none. The finer the runs the fewer zeros are stored, the wider the more work
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -88,6 +88,17 @@ class Packed:
     weights: Floats
     rows: npt.NDArray[np.int32]
     sets: npt.NDArray[np.int32]
+
+    def in_panel(self, panel: npt.NDArray[np.int32], pitch: int) -> Packed:
+        """The same lists for inputs that are copied together.
+
+        Args:
+            panel: (rows,): the offset that each row of the panel holds.
+            pitch: Floats from one row to the next.
+        """
+        order = np.argsort(panel)
+        rows = order[np.searchsorted(panel, self.offsets, sorter=order)]
+        return replace(self, offsets=(rows * pitch).astype(np.int32))
 
 
 def make_runs(order: Order, size: int, lanes: int = 0) -> Runs:

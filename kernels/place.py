@@ -30,7 +30,12 @@ class Place:
 
 
 def scratch_size(task: Task, candidate: Candidate) -> int:
-    """Floats that a thread needs to rearrange a channel, some for vectors that reach beyond the last plane included."""
+    """Floats that a thread needs to rearrange a channel or a tile's inputs.
+
+    Some for vectors that reach beyond the last plane are included.
+    """
+    if candidate.panel:
+        return len(task.panel(candidate)) * candidate.panel_pitch
     if not task.stages_itself(candidate.family):
         return 0
     assert task.staging is not None
@@ -48,7 +53,8 @@ def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, 
     """Append the convolution's step."""
     c = candidate
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.runs_outer)
-    filters = task.filters(packed)
+    panel = task.panel(c) if c.panel else None
+    filters = task.filters(packed if panel is None else packed.in_panel(panel, c.panel_pitch))
     if task.stages_itself(c.family):
         assert task.staging is not None
         scratch = task.staging.one_channel.planes(0, _engine.Space.scratch)
@@ -59,7 +65,9 @@ def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, 
         return
     source = place.staged if task.reads_staged(c.family) else place.source
     assert source is not None
-    if c.family == "pixels":
+    if panel is not None:
+        program.panel_conv(filters, panel, tile, source, place.target, place.residual, place.clear)
+    elif c.family == "pixels":
         program.pixel_conv(filters, tile, source, place.target, place.residual, place.clear)
     else:
         step = task.step(c.family)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .alone import Alone
-from .candidates import Candidate, Task, enumerate_candidates, other_order
+from .candidates import Candidate, Task, enumerate_candidates, other_orders
 from .estimate import estimate
 from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
@@ -19,7 +19,7 @@ DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, wh
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
-CLOSE = 1.4  # times the best when first timed: timed once more, and in the other order of loops too
+CLOSE = 1.4  # times the best when first timed: timed once more, and in other orders of loops too
 HOPELESS = 1.15  # times the best so far: not timed again, once its time can be believed
 STEADY = 1.03  # times the fastest run of a candidate: when the second fastest is slower, neither may be the candidate's
 ROUNDS = 5  # of all others
@@ -83,14 +83,14 @@ def _digest(task: Task) -> str:
 
 
 def _fastest(task: Task, candidates: list[Candidate], isa: str, threads: int) -> Candidate:
-    """Time all once, those that are close again and with their loops in the other order, then what may still win."""
-    others = {c: other for c in candidates if (other := other_order(task, c))}
-    if len(candidates) + len(others) == 1:
+    """Time all once, those that are close again and with their loops in other orders, then what may still win."""
+    others = {c: other_orders(task, c) for c in candidates}
+    if len(candidates) + sum(map(len, others.values())) == 1:
         return candidates[0]
     race = _Race(Alone(task, candidates, isa, threads), candidates)
     race.time(candidates)
     race.time([c for c in candidates if race.fastest(c) <= CLOSE * race.least])
-    if close := [other for c, other in others.items() if race.fastest(c) <= CLOSE * race.least]:
+    if close := [other for c in candidates for other in others[c] if race.fastest(c) <= CLOSE * race.least]:
         race.add(close)
         race.time(close)
         race.time([c for c in close if race.fastest(c) <= CLOSE * race.least])

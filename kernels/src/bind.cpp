@@ -205,11 +205,19 @@ void add_staged_conv(Program& program, const FilterData& filters, const Tile& ti
                       clear);
 }
 
+void add_panel_conv(Program& program, const FilterData& filters, const Array<std::int32_t>& panel, const Tile& tile,
+                    const Planes& from, const Planes& to, const Planes* residual, bool clear) {
+  require(panel.ndim() == 1, "convolution: a panel must be an array of offsets");
+  program.panel_conv(filters, copied(panel), tile, from, to, residual, clear);
+}
+
 void bind_program(py::module_& m) {
   py::class_<Program>(m, "Program")
       .def(py::init<const std::string&, int, std::int64_t, std::int64_t, std::int64_t, std::int64_t>(), py::arg("isa"),
            py::arg("threads"), py::arg("arena"), py::arg("input"), py::arg("output"), py::arg("scratch") = 0)
       .def("pixel_conv", &Program::pixel_conv, py::arg("filters"), py::arg("tile"), py::arg("source"),
+           py::arg("target"), py::arg("residual").none(true), py::arg("clear"))
+      .def("panel_conv", &add_panel_conv, py::arg("filters"), py::arg("panel"), py::arg("tile"), py::arg("source"),
            py::arg("target"), py::arg("residual").none(true), py::arg("clear"))
       .def("channel_conv",
            [](Program& program, const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,

@@ -1,7 +1,8 @@
-// What checks and steps have in common: sizes of planes, and the error where something does not fit.
+// What checks and steps have in common: sizes of planes, units of work, and the error where something does not fit.
 #pragma once
 #include <cstdint>
 #include <stdexcept>
+#include <vector>
 
 #include "table.hpp"
 
@@ -22,5 +23,11 @@ inline std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * 
 
 // Vectors that cover one plane, walked flat.
 inline std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
+
+inline std::vector<std::int64_t> equal_work(std::int64_t units) {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(units), 1);
+}
+
+inline Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 }  // namespace prunemap

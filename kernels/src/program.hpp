@@ -44,6 +44,10 @@ class Program {
   // All throw std::invalid_argument when a step could touch memory outside its buffers.
   void pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                   const Planes* residual, bool clear);
+  // A pixel_conv that copies what a tile reads into a panel of the scratch memory: one row per offset of `panel`, as long
+  // as a tile. The lists lead there.
+  void panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile, const Planes& from,
+                  const Planes& to, const Planes* residual, bool clear);
   void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                     const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
@@ -95,15 +99,16 @@ class Program {
   const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes);
+  // From where an entry leads `reach` floats are read; 0: a whole plane.
   PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                            const Planes* residual);
+                            const Planes* residual, std::int64_t reach = 0);
   Stage make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
                    std::int32_t step_x);
   const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift = 0);
   bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;
   void check_planes(const Planes& p, const char* what) const;
-  void check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const;
+  void check_reach(const Buffer<std::int32_t>& offsets, const Planes& from, std::int64_t reach) const;
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
   bool whole_vectors(const FilterData& filters, std::int32_t lanes, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
@@ -122,5 +127,40 @@ class Program {
   ThreadPool pool_;
   std::mutex running_;
 };
+
+template <class T>
+const T* Program::keep(const std::vector<T>& values) {
+  auto buffer = std::make_shared<Buffer<T>>(values.data(), values.size());
+  kept_.push_back(buffer);
+  return buffer->data();
+}
+
+template <class T>
+const T* Program::keep(const Shared<T>& values) {
+  kept_.push_back(std::const_pointer_cast<Buffer<T>>(values));
+  return values->data();
+}
+
+template <class P>
+void Program::push(StepFunction run, const P& parameters, const std::vector<std::int64_t>& work, const Planes& to,
+                   std::int64_t covered, bool clear) {
+  const bool clears = clear && to.space == Space::arena;
+  if (clears) check_span(to, to.stride, "margins to clear end outside the arena");
+  Step step;
+  step.run = run;
+  step.parameters = keep(std::vector<P>{parameters});
+  std::int64_t total = 0;
+  for (const std::int64_t w : work) total += w;
+  step.bounds.push_back(0);
+  std::int64_t done = 0, unit = 0;
+  const auto units = static_cast<std::int64_t>(work.size());
+  for (int part = 1; part < threads_; ++part) {
+    while (unit < units && done * threads_ < total * part) done += work[static_cast<std::size_t>(unit++)];
+    step.bounds.push_back(unit);
+  }
+  step.bounds.push_back(units);
+  if (clears) step.margins.push_back({to, covered});
+  steps_.push_back(std::move(step));
+}
 
 }  // namespace prunemap

@@ -26,8 +26,8 @@ void Program::check_span(const Planes& p, std::int64_t span, const char* what) c
   require(p.base <= room && (p.channels == 1 || p.stride <= (room - p.base) / (p.channels - 1)), what);
 }
 
-void Program::check_reach(const FilterData& filters, const Planes& from, std::int64_t reach) const {
-  for (const std::int32_t offset : *filters.offsets)
+void Program::check_reach(const Buffer<std::int32_t>& offsets, const Planes& from, std::int64_t reach) const {
+  for (const std::int32_t offset : offsets)
     require(from.base + offset >= 0 && from.base + offset + reach <= capacity(from.space),
             "convolution: an offset leads outside the memory of the input");
 }

@@ -33,7 +33,7 @@ struct Run {
 // Lists, weights and epilogue of a convolution: acc = bias + sum, + residual, clamped to [low, high].
 struct Filters {
   const Run* run;
-  const std::int32_t* offsets;
+  const std::int32_t* offsets;  // in bytes
   const float* weights;
   const float* bias;         // per filter slot
   const std::int32_t* rows;  // output channel of a filter slot, -1 for a slot that only pads
@@ -53,13 +53,21 @@ struct ChannelConv {
   bool direct;  // the output is a plain vector, written without transposing
 };
 
+// What a tile of pixels reads, copied together into the thread's own memory: row after row of `pitch` floats.
+struct Panel {
+  const std::int32_t* rows;  // where each is read, in bytes; null: inputs are read where they are
+  std::int64_t in;
+  std::int32_t count, pitch;
+};
+
 // Pixels in the lanes. Input and output have one pitch, so that planes are walked as flat arrays of `vectors` vectors.
 struct PixelConv {
   Filters filters;
   std::int64_t in, out, out_stride, residual, residual_stride;  // residual < 0: none
-  const std::int32_t* mask;                                     // all ones where a flat position is a pixel
+  const std::int32_t* mask;                                     // all ones where a flat position is a pixel; null: each is
   std::int32_t vectors, tiles;
   bool runs_outer;
+  Panel panel;            // only where tiles are the outer loop
   std::int32_t rest;      // pixels beyond the last vector: few, so that filters are in the lanes there
   ChannelConv rest_conv;  // the same convolution
 };

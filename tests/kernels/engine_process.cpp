@@ -130,7 +130,8 @@ using Method = std::function<void(Program&, Decoder&)>;
 
 const std::map<std::string, Method>& methods() {
   static const std::map<std::string, Method> all = {
-      {"pixel_conv", method(&Program::pixel_conv)}, {"channel_conv", method(&Program::channel_conv)},
+      {"pixel_conv", method(&Program::pixel_conv)}, {"panel_conv", method(&Program::panel_conv)},
+      {"channel_conv", method(&Program::channel_conv)},
       {"stage", method(&Program::stage)},           {"staged_conv", method(&Program::staged_conv)},
       {"pool", method(&Program::pool)},
       {"add", method(&Program::add)},               {"function", method(&Program::function)},
@@ -186,7 +187,7 @@ class Recorded {
   std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, const Moves& moves = {}) const {
     // Memory behind the arena would hide what reaches beyond it.
     const bool stages = steps.empty() || std::any_of(steps.begin(), steps.end(), [](const Message& message) {
-      return message.method == "staged_conv";
+      return message.method == "staged_conv" || message.method == "panel_conv";
     });
     auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, stages ? scratch_ : 0);
     for (const Message& message : steps) apply(*program, message, moves);

@@ -167,6 +167,11 @@ class Program:
     def pixel_conv(self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool) -> None:
         self._append("pixel_conv", filters, tile, source, target, residual, clear)
 
+    def panel_conv(
+        self, filters: Any, panel: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool
+    ) -> None:
+        self._append("panel_conv", filters, np.ascontiguousarray(panel), tile, source, target, residual, clear)
+
     def channel_conv(
         self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, step: Any, clear: bool
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from prunemap.kernels import _engine, isas
-from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates, other_order
+from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates, other_orders
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Case:
 CASES = [
     Case("square", (9, 11), (3, 13), 3, {"padding": 1}),
     Case("one_by_one", (5, 7), (8, 16), 1),
+    Case("some_inputs", (6, 10), (24, 8), 1, density=0.08),
     Case("stride", (11, 9), (3, 8), 3, {"stride": 2, "padding": 1}),
     Case("stride_odd_even", (10, 13), (2, 5), (3, 2), {"stride": (2, 3), "padding": (1, 0)}),
     Case("stride_one_by_one", (9, 8), (4, 6), 1, {"stride": 2}),
@@ -79,7 +80,7 @@ def build_case(case: Case, integers: bool) -> tuple[nn.Module, torch.Tensor]:
 
 def all_candidates(task: Task, isa: str) -> list[Candidate]:
     found = list(enumerate_candidates(task, isa))
-    found += [other for c in found if (other := other_order(task, c))]
+    found += [other for c in found for other in other_orders(task, c)]
     return [*found, *(Candidate(**{**vars(c), "dense": True}) for c in found[:2])]
 
 

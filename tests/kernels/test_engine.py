@@ -201,6 +201,35 @@ def test_broken_staged_convolutions(broken: dict[str, Any]) -> None:
         built.staged_conv(**{**given, **broken})
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"panel": np.zeros(0, np.int32)},
+        {"panel": np.zeros((1, 3), np.int32)},
+        {"panel": np.array([0, 1, 9999], np.int32)},
+        {"panel": np.array([0, 1, -300], np.int32)},
+        {"panel": np.array([0, 1, 2**30], np.int32)},
+        {"panel": np.zeros(33, np.int32)},
+        {"tile": tile()},
+        {"tile": tile(runs_outer=False, vectors=0)},
+        {"tile": tile(runs_outer=False, lanes=0)},
+        {"filters": filters(offsets=np.array([0, 8, 249], np.int32))},
+        {"filters": filters(offsets=np.array([0, 8, -1], np.int32))},
+        {"source": planes(64, space=_engine.Space.scratch)},
+    ],
+)
+def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
+    built = _engine.Program("portable", 1, ARENA, 32, 32, 256)
+    given = {
+        "filters": filters(offsets=np.array([0, 8, 16], np.int32)), "panel": np.array([0, 1, 6], np.int32),
+        "tile": tile(runs_outer=False), "source": planes(), "target": planes(1024), "residual": None, "clear": True,
+    }  # fmt: skip
+    built.panel_conv(**given)
+    built.run(np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match=r"\w"):
+        built.panel_conv(**{**given, **broken})
+
+
 def ends(over: int) -> _engine.Planes:
     """Two planes of which the last, with its margin, ends ``over`` floats behind the arena."""
     return planes(ARENA - 2 * 48 + over)

@@ -44,9 +44,9 @@ class Numbers:
         shape = n["channels"], n["height"], n["width"]
         return _engine.Planes(self._spaces.get(name, space), n["base"], n["stride"], n["before"], n["pitch"], shape)
 
-    def tile(self, lanes: int, vectors: int) -> _engine.Tile:
+    def tile(self, lanes: int, vectors: int, outer: int = 1) -> _engine.Tile:
         n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0})
-        return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": 1})["outer"] % 2))
+        return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": outer})["outer"] % 2))
 
     def filters(self, width: int) -> _engine.Filters:
         runs = np.array([list(self.of("run", RUN).values())], np.int64)
@@ -67,6 +67,13 @@ Append = Callable[[_engine.Program, Numbers, str, _engine.Planes, _engine.Planes
 def pixel_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
     residual = n.planes("residual", 2048) if clear else None
     p.pixel_conv(n.filters(2), n.tile(_engine.families(isa)[0][0], 2), source, target, residual, clear)
+
+
+def panel_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+    residual = n.planes("residual", 2048) if clear else None
+    panel = np.array(list(n.of("panel", {"0": 0, "1": 1, "2": 6}).values()), np.int32)
+    tile = n.tile(_engine.families(isa)[0][0], 2, outer=0)
+    p.panel_conv(n.filters(2), panel, tile, source, target, residual, clear)
 
 
 def channel_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
@@ -112,6 +119,7 @@ TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined
 STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),
+    "panel_conv": (panel_conv, [*OTHER, *FILTERS, *TILE, "panel.0", "panel.2"]),
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),
     "stage": (stage, ["phase.s", *STAGE]),
     "staged_conv": (staged_conv, [*OTHER, *SCRATCH, *FILTERS, *TILE, *STAGE, "channel.0"]),

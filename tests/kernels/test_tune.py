@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from prunemap.kernels import isas, tune
-from prunemap.kernels.candidates import Candidate, Task, other_order
+from prunemap.kernels.candidates import Candidate, Task, other_orders
 from prunemap.kernels.rates import nominal_rates
 
 TasksOf = Callable[[nn.Module, torch.Tensor], list[Task]]
@@ -66,6 +66,18 @@ def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytes
     assert tune._fastest(task, ranked(task), isas()[0], 1) == best
 
 
+def test_what_reads_every_input_once_is_timed_with_a_panel_too(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 1)), torch.zeros(1, 16, 14, 14))
+    first = next(c for c in ranked(task) if c.family == "pixels")
+    best = replace(first, runs_outer=False, panel=True)
+    clock = Clock(lambda candidate: 1.9e-3 if candidate == best else 2e-3)
+    monkeypatch.setattr(tune, "Alone", clock)
+    assert tune._fastest(task, ranked(task), isas()[0], 1) == best
+    assert not any(c.panel for c in clock.timed if c.family == "channels" or c.runs_outer)
+    (taps,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
+    assert not any(other.panel for c in ranked(taps) for other in other_orders(taps, c))
+
+
 def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8))
     with torch.no_grad():
@@ -74,7 +86,7 @@ def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> N
     pixels = [c for c in ranked(task) if c.family == "pixels"]
     assert any(c.dense for c in ranked(task))
     assert pixels
-    assert {other_order(task, candidate) for candidate in pixels} == {None}
+    assert not any(other_orders(task, candidate) for candidate in pixels)
 
 
 def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:

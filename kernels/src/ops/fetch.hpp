@@ -15,6 +15,18 @@ constexpr int kWeightsAhead = 512;
 constexpr std::int32_t kEntriesAhead = 16;
 constexpr int kBusy = 12;  // multiply-adds per entry that leave time for that
 
+// What an entry of a list leads to: bytes, so that no instruction goes into counting floats.
+[[gnu::always_inline]] inline const float* at(const float* p, std::int32_t bytes) {
+  return reinterpret_cast<const float*>(reinterpret_cast<const char*>(p) + bytes);
+}
+
+// Every line of so many floats.
+template <int Floats>
+[[gnu::always_inline]] inline void fetch_lines(const float* p) {
+#pragma GCC unroll 16
+  for (int at = 0; at < Floats; at += kLine) __builtin_prefetch(p + at);
+}
+
 // The lines of so many floats; of a few, one in the middle is left to the loads themselves.
 template <int Floats>
 [[gnu::always_inline]] inline void fetch(const float* p) {

@@ -85,7 +85,8 @@ template <class T, int G, int V>
       typename T::Vector a = acc[g][v];
       if (c.residual >= 0) a = T::add(a, T::load(r + v * T::lanes));
       a = T::min(high, T::max(low, a));
-      T::store(y + v * T::lanes, T::keep(a, c.mask + p + v * T::lanes));
+      if (c.mask != nullptr) a = T::keep(a, c.mask + p + v * T::lanes);
+      T::store(y + v * T::lanes, a);
     }
   }
 }
@@ -98,53 +99,99 @@ template <int G, int Floats>
   for (int g = 0; g < G; ++g) fetch<Floats>(arena + c.residual + c.filters.rows[run.filter + g] * c.residual_stride + p);
 }
 
-// `count` entries of a list, for filters that have G of the W weights stored with each. Fetches the inputs that are read
-// `Ahead` entries later, of the first `known` entries, and weights.
-template <class T, int G, int V, int W, int Ahead, bool Weights>
-[[gnu::always_inline]] inline void pixel_list(const float* in, const std::int32_t* offset, const float* weight,
-                                              std::int32_t count, std::int32_t known, typename T::Vector (&acc)[G][V]) {
-  for (std::int32_t k = 0; k < count; ++k, weight += W) {
-    if constexpr (Ahead > 0) fetch<V * T::lanes>(in + offset[k < known ? k + Ahead : k]);
-    if (Weights && k % (kLine / W) == 0) __builtin_prefetch(weight + kWeightsAhead);
-    pixel_step<T, G, V>(in + offset[k], weight, acc);
+// The next U entries of a list, for filters that have G of the W weights stored with each, added to P partial sums in
+// turn. Fetches the inputs that are read `Ahead` entries later, and weights.
+template <class T, int G, int V, int W, int U, int Ahead, bool Weights, int P>
+[[gnu::always_inline]] inline void pixel_steps(const float* in, const std::int32_t* offset, const float* weight,
+                                               typename T::Vector (&acc)[P][G][V]) {
+  if constexpr (Weights) fetch_lines<U * W>(weight + kWeightsAhead);
+#pragma GCC unroll 8
+  for (int u = 0; u < U; ++u) {
+    if constexpr (Ahead > 0) fetch<V * T::lanes>(at(in, offset[u + Ahead]));
+    pixel_step<T, G, V>(at(in, offset[u]), weight + u * W, acc[u % P]);
   }
+}
+
+// Entries of a list per turn of its loop: several where they are few multiply-adds for what goes around them. Of more
+// filters, the sums would not stay in their registers.
+constexpr int entries_at_once(int size, int sums) {
+  return sums > 4 ? sums : size < 4 ? 4 : sums;
+}
+
+// `count` entries of a list, of which the inputs of the first `known` are followed by others `Ahead` entries later.
+template <class T, int G, int V, int W, int Ahead, bool Weights, int P>
+[[gnu::always_inline]] inline void pixel_list(const float* in, const std::int32_t* offset, const float* weight,
+                                              std::int32_t count, std::int32_t known,
+                                              typename T::Vector (&acc)[P][G][V]) {
+  constexpr int U = entries_at_once(G, P);
+  std::int32_t k = 0;
+  if constexpr (Ahead > 0)
+    for (const std::int32_t end = known < count ? known : count; k + U <= end; k += U, offset += U, weight += U * W)
+      pixel_steps<T, G, V, W, U, Ahead, Weights>(in, offset, weight, acc);
+  for (; k + U <= count; k += U, offset += U, weight += U * W)
+    pixel_steps<T, G, V, W, U, 0, Weights>(in, offset, weight, acc);
+  for (; k < count; ++k, ++offset, weight += W) pixel_step<T, G, V>(at(in, *offset), weight, acc[0]);
+}
+
+// A run whose sums are in registers together.
+template <class T, int G, int V>
+[[gnu::always_inline]] inline void pixel_run(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  constexpr int P = split<T>(G * V);
+  constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
+  typename T::Vector acc[P][G][V] = {};
+  pixel_begin<T, G, V>(c, run.filter, acc[0]);
+  pixel_list<T, G, V, G, ahead, true>(arena + c.in + p, c.filters.offsets + run.offsets, c.filters.weights + run.weights,
+                                      run.count, c.panel.rows == nullptr ? run.count - ahead : 0, acc);
+#pragma GCC unroll 8
+  for (int u = 1; u < P; ++u)
+#pragma GCC unroll 16
+    for (int g = 0; g < G; ++g)
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[0][g][v] = T::add(acc[0][g][v], acc[u][g][v]);
+  pixel_end<T, G, V>(c, run.filter, arena, p, acc[0]);
 }
 
 // One turn: entries for H of the run's filters, whose sums are taken up where they were left.
 template <class T, int H, int V, int G, int Ahead, bool Weights>
 [[gnu::always_inline]] inline void pixel_turn(const float* in, const std::int32_t* offset, const float* weight,
                                               std::int32_t left, typename T::Vector (&sums)[H][V]) {
-  typename T::Vector acc[H][V];
+  typename T::Vector acc[1][H][V];
 #pragma GCC unroll 16
   for (int g = 0; g < H; ++g)
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) acc[g][v] = sums[g][v];
+    for (int v = 0; v < V; ++v) acc[0][g][v] = sums[g][v];
   pixel_list<T, H, V, G, Ahead, Weights>(in, offset, weight, left < kTurn ? left : kTurn, left - kTurn, acc);
 #pragma GCC unroll 16
   for (int g = 0; g < H; ++g)
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) sums[g][v] = acc[g][v];
+    for (int v = 0; v < V; ++v) sums[g][v] = acc[0][g][v];
 }
 
-template <class T, int G, int V>
-void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
-  constexpr int H = turn_size<T>(G, V), last = G / H - 1;
+// A run whose filters take turns of H.
+template <class T, int G, int H, int V>
+[[gnu::always_inline]] inline void pixel_turns(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  constexpr int last = G / H - 1;
   typename T::Vector acc[G / H][H][V];
-  if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
   const float* in = arena + c.in + p;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
   for (int t = 0; t <= last; ++t) pixel_begin<T, H, V>(c, run.filter + t * H, acc[t]);
-  if constexpr (last == 0) {
-    constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
-    pixel_list<T, H, V, G, ahead, true>(in, offset, weight, run.count, run.count - ahead, acc[0]);
-  } else {
-    for (std::int32_t left = run.count; left > 0; left -= kTurn, offset += kTurn, weight += kTurn * G) {
-      for (int t = 0; t < last; ++t) pixel_turn<T, H, V, G, 0, true>(in, offset, weight + t * H, left, acc[t]);
-      pixel_turn<T, H, V, G, kTurn, false>(in, offset, weight + last * H, left, acc[last]);
-    }
+  for (std::int32_t left = run.count; left > 0; left -= kTurn, offset += kTurn, weight += kTurn * G) {
+    for (int t = 0; t < last; ++t) pixel_turn<T, H, V, G, 0, true>(in, offset, weight + t * H, left, acc[t]);
+    pixel_turn<T, H, V, G, kTurn, false>(in, offset, weight + last * H, left, acc[last]);
   }
   for (int t = 0; t <= last; ++t) pixel_end<T, H, V>(c, run.filter + t * H, arena, p, acc[t]);
+}
+
+template <class T, int G, int V>
+void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  constexpr int H = turn_size<T>(G, V);
+  if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
+  if constexpr (H == G) {
+    pixel_run<T, G, V>(c, run, arena, p);
+  } else {
+    pixel_turns<T, G, H, V>(c, run, arena, p);
+  }
 }
 
 // Entries read by the filters of the set S (bit g: filter g of the run): loaded once, multiplied for those filters only.
@@ -167,7 +214,7 @@ template <class T, int G, int V, int S>
 [[gnu::always_inline]] inline void jam(const float* in, const std::int32_t* counts, const std::int32_t*& offset,
                                        const float*& weight, typename T::Vector (&acc)[G][V]) {
   for (const std::int32_t* end = offset + counts[S - 1]; offset < end; ++offset, weight += __builtin_popcount(S))
-    jam_step<T, G, V, S>(in + *offset, weight, acc);
+    jam_step<T, G, V, S>(at(in, *offset), weight, acc);
   if constexpr (S + 1 < 1 << G) jam<T, G, V, S + 1>(in, counts, offset, weight, acc);
 }
 
@@ -228,29 +275,47 @@ void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
   tiles[c.rest - 1](c.rest_conv, run, arena, 0, p);
 }
 
+// Copies what a tile reads next to one another, so that every run finds whole lines there, and has `c` read them.
+template <class T>
+void fill_panel(PixelConv& c, const Frame& frame, std::int64_t p, std::int64_t vectors) {
+  const Panel& panel = c.panel;
+  const float* from = frame.arena + panel.in + p;
+  float* to = frame.arena + frame.scratch;
+  for (std::int32_t row = 0; row < panel.count; ++row, to += panel.pitch) {
+    const std::int32_t ahead = row + kEntriesAhead;
+    for (std::int64_t v = 0; v < vectors; ++v) {
+      if (ahead < panel.count) __builtin_prefetch(at(from, panel.rows[ahead]) + v * T::lanes);
+      T::store(to + v * T::lanes, T::load(at(from, panel.rows[row]) + v * T::lanes));
+    }
+  }
+  c.in = c.rest_conv.in = frame.scratch - p;
+}
+
 // Units: runs when they are the outer loop, else tiles, of which the rest is the last. The others differ by at most one
 // vector, so that none is short.
 template <class T>
 void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
-  const PixelConv& c = *static_cast<const PixelConv*>(parameters);
+  PixelConv c = *static_cast<const PixelConv*>(parameters);
   const std::int64_t each = c.vectors / c.tiles, longer = c.vectors % c.tiles;
   const std::int64_t all_tiles = c.tiles + (c.rest > 0 ? 1 : 0);
   const std::int64_t tile_begin = c.runs_outer ? 0 : begin, tile_end = c.runs_outer ? all_tiles : end;
   const std::int64_t run_begin = c.runs_outer ? begin : 0, run_end = c.runs_outer ? end : c.filters.runs;
   const auto& tiles = pixel_tiles<T>.tile[c.filters.sets != nullptr ? 1 : 0];
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
+  const auto vectors_of = [=](std::int64_t t) { return each + (t < longer ? 1 : 0); };
   const auto one = [&](std::int64_t t, std::int64_t r) {
     const Run& run = c.filters.run[r];
     if (t == c.tiles) return pixel_rest<T>(c, run, frame.arena);
-    const std::int64_t vectors = each + (t < longer ? 1 : 0);
-    tiles[size_code(run.size)][vectors - 1](c, run, frame.arena, first(t) * T::lanes);
+    tiles[size_code(run.size)][vectors_of(t) - 1](c, run, frame.arena, first(t) * T::lanes);
   };
   if (c.runs_outer) {
     for (std::int64_t r = run_begin; r < run_end; ++r)
       for (std::int64_t t = tile_begin; t < tile_end; ++t) one(t, r);
   } else {
-    for (std::int64_t t = tile_begin; t < tile_end; ++t)
+    for (std::int64_t t = tile_begin; t < tile_end; ++t) {
+      if (c.panel.rows != nullptr) fill_panel<T>(c, frame, first(t) * T::lanes, t == c.tiles ? 1 : vectors_of(t));
       for (std::int64_t r = run_begin; r < run_end; ++r) one(t, r);
+    }
   }
 }
 

@@ -1,0 +1,223 @@
+// Convolutions as steps of a program.
+#include <algorithm>
+#include <cstdint>
+#include <stdexcept>
+
+#include "checks.hpp"
+#include "program.hpp"
+#include "staged_conv.hpp"
+
+namespace prunemap {
+namespace {
+
+std::vector<std::int64_t> run_work(const FilterData& filters) {
+  std::vector<std::int64_t> work;
+  for (const Run& run : filters.runs) work.push_back(std::int64_t{run.size} * (run.count + 8));
+  return work;
+}
+
+const PixelFamily& pixel_family(const KernelTable& table, const Tile& tile) {
+  for (int i = 0; i < table.families; ++i)
+    if (table.pixel[i].lanes == tile.lanes) return table.pixel[i];
+  throw std::invalid_argument("no pixel kernels with so many lanes");
+}
+
+const ChannelFamily& channel_family(const KernelTable& table, const Tile& tile) {
+  for (int i = 0; i < table.families; ++i)
+    if (table.channel[i].lanes == tile.lanes) return table.channel[i];
+  throw std::invalid_argument("no channel kernels with so many lanes");
+}
+
+// Tiles of a plane, the rest included.
+std::int64_t tiles_of(const PixelConv& c) { return c.tiles + (c.rest > 0 ? 1 : 0); }
+
+// `count` steps, which must not lead further than any buffer.
+std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
+  require(count == 0 || step <= INT32_MAX / count, what);
+  return step * count;
+}
+
+// Whether some run computes whole vectors of pixels that hold something else too.
+bool has_others(const Planes& to, const PixelFamily& family, const Tile& tile, const FilterData& data) {
+  if (to.pitch != to.width) return true;
+  if (flat_size(to) % family.lanes == 0) return false;
+  const auto narrow = [&](const Run& run) { return family.max_rest[log2_exact(run.size, kSizes)] == 0; };
+  return tile.rest == 0 || std::any_of(data.runs.begin(), data.runs.end(), narrow);
+}
+
+// Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
+std::int64_t blocks_of(const FilterData& data) {
+  const auto values = static_cast<std::int64_t>(data.sets->size()), runs = static_cast<std::int64_t>(data.runs.size());
+  require(values == 0 || (runs > 0 && values % (runs * kSets) == 0), "filters: sets must be an (n * blocks, 15) array");
+  return values == 0 ? 0 : values / (runs * kSets);
+}
+
+// Weights of a run whose list is sorted by sets of filters.
+std::int64_t jammed_weights(const FilterData& data, const Run& run) {
+  require(run.size <= kMaxJammed, "filters: a run is too large to be sorted by sets");
+  const auto values = static_cast<std::size_t>(blocks_of(data)) * kSets;
+  const auto first = static_cast<std::size_t>(&run - data.runs.data()) * values;
+  std::int64_t entries = 0, weights = 0;
+  for (std::size_t i = 0; i < values; ++i) {
+    const auto set = static_cast<unsigned>(i % kSets) + 1;
+    const std::int64_t count = data.sets->at(first + i);
+    require(count >= 0 && (count == 0 || set < 1U << run.size), "filters: a set holds filters that the run has not");
+    entries += count;
+    weights += count * __builtin_popcount(set);
+  }
+  require(entries == run.count, "filters: the sets do not make up the run's list");
+  return weights;
+}
+
+// Offsets as kernels take them.
+std::vector<std::int32_t> in_bytes(const Buffer<std::int32_t>& floats) {
+  constexpr std::int32_t size = sizeof(float), most = INT32_MAX / size;
+  std::vector<std::int32_t> bytes;
+  bytes.reserve(floats.size());
+  for (const std::int32_t offset : floats) {
+    require(-most <= offset && offset <= most, "filters: an offset leads further than 2 GiB");
+    bytes.push_back(offset * size);
+  }
+  return bytes;
+}
+
+// Rows with nothing between them are as well fewer and longer ones.
+Planes with_joined_rows(Planes p, std::int32_t rows) {
+  require(rows == 1 || (rows > 1 && p.pitch == p.width && p.height % rows == 0),
+          "convolution: rows with something between them cannot be joined");
+  p.height /= rows;
+  p.width *= rows;
+  p.pitch *= rows;
+  return p;
+}
+
+}  // namespace
+
+Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int32_t lanes) {
+  const auto offsets = static_cast<std::int64_t>(data.offsets->size());
+  const auto weights = static_cast<std::int64_t>(data.weights->size());
+  const auto slots = static_cast<std::int64_t>(data.rows->size());
+  require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
+  const std::int64_t blocks = blocks_of(data);
+  require(blocks == 0 || lanes == 0, "filters: sets are for the pixel family");
+  for (const Run& run : data.runs) {
+    require(run.count >= 0 && run.size > 0, "filters: bad run");
+    const std::int64_t size = lanes > 0 ? std::int64_t{channel_vectors(run.size, lanes)} * lanes : run.size;
+    require(run.offsets >= 0 && run.offsets <= offsets - run.count, "filters: a run's offsets lie outside the list");
+    const std::int64_t stored = blocks > 0 ? jammed_weights(data, run) : run.count * size;
+    require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");
+    require(run.filter >= 0 && run.filter <= slots - size, "filters: a run's slots lie outside");
+    for (std::int64_t i = 0; i < run.size; ++i)
+      require(data.rows->at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
+  }
+  for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
+  return {keep(data.runs), keep(in_bytes(*data.offsets)), keep(data.weights), keep(data.bias), keep(data.rows),
+          blocks > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()),
+          static_cast<std::int32_t>(blocks), data.low, data.high};
+}
+
+PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                                   const Planes* residual, std::int64_t reach) {
+  const PixelFamily& family = pixel_family(table_, tile);
+  const Planes other = residual != nullptr ? *residual : absent();
+  check_planes(from, "convolution: bad input planes");
+  check_planes(to, "convolution: bad output planes");
+  const std::int64_t vectors = vectors_of(to, family.lanes), span = vectors * family.lanes;
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
+  check_span(to, span, "convolution: output planes end outside the arena");
+  require(to.stride >= span, "convolution: output planes overlap");
+  check_reach(*filters.offsets, from, reach > 0 ? reach : span);
+  if (residual != nullptr) {
+    check_residual(other, to);
+    check_span(other, span, "convolution: residual planes end outside the arena");
+  }
+  require(tile.vectors >= 1, "convolution: a tile needs a vector");
+  for (const Run& run : filters.runs)
+    require(tile.vectors <= family.max_vectors[log2_exact(run.size, kSizes)], "convolution: no kernel for this tile");
+  const std::int64_t whole = check_rest(filters, tile, to, family);
+  const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
+  const bool masked = has_others(to, family, tile, filters);
+  const Filters kept = keep_filters(filters, to, 0);
+  return {kept, from.base, to.base, to.stride, other.base, other.stride,
+          masked ? mask(to, family.lanes, vectors) : nullptr,
+          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer,
+          Panel{nullptr, 0, 0, 0}, tile.rest, ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
+                      1, tile.rest, true, false}};
+}
+
+void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                         const Planes* residual, bool clear) {
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  const PixelConv c = make_pixel_conv(filters, tile, from, to, residual);
+  push(pixel_family(table_, tile).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
+       std::int64_t{c.vectors} * tile.lanes, clear);
+}
+
+void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile,
+                         const Planes& from, const Planes& to, const Planes* residual, bool clear) {
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  require(!tile.runs_outer, "convolution: a panel serves all runs of a tile");
+  const PixelFamily& family = pixel_family(table_, tile);
+  const auto rows = static_cast<std::int64_t>(panel->size());
+  const std::int64_t pitch = std::int64_t{std::max(1, tile.vectors)} * family.lanes;
+  require(pitch <= INT32_MAX && rows > 0 && rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
+  const Planes copied{Space::scratch, 0, rows * pitch, 0, static_cast<std::int32_t>(pitch), 1, 1, 1};
+  PixelConv c = make_pixel_conv(filters, tile, copied, to, residual, pitch);
+  check_planes(from, "convolution: bad input planes");
+  check_reach(*panel, from, vectors_of(to, family.lanes) * family.lanes);
+  c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), copied.pitch};
+  push(family.run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * family.lanes, clear);
+}
+
+void Program::staged_conv(const FilterData& filters, const Tile& tile, const std::vector<std::int32_t>& channels,
+                          const Planes& from, const Planes& to, const Planes* residual, const Planes& scratch,
+                          const std::vector<Phase>& phases, std::int32_t step_y, std::int32_t step_x, bool clear) {
+  require(from.space != Space::scratch && scratch.space == Space::scratch, "convolution: stages into the scratch memory");
+  require(scratch.channels == static_cast<std::int64_t>(phases.size()), "convolution: one scratch plane per phase");
+  require(channels.size() == filters.runs.size(), "convolution: one channel per run");
+  for (const std::int32_t channel : channels) require(channel < from.channels, "convolution: channel out of range");
+  require(tile.runs_outer && filters.sets->size() == 0, "convolution: channels are staged run by run");
+  Stage stage = make_stage(from, scratch, phases, step_y, step_x);
+  check_span(scratch, scratch.stride, "convolution: scratch planes end outside their memory");
+  stage.from.channels = 1;
+  const PixelFamily& family = pixel_family(table_, tile);
+  const StagedConv c{stage, make_pixel_conv(filters, tile, scratch, to, residual), table_.stage, family.run,
+                     keep(channels), std::int64_t{stage.vectors} * table_.pixel[0].lanes};
+  push(prunemap::staged_conv, c, run_work(filters), to, std::int64_t{c.conv.vectors} * tile.lanes, clear);
+}
+
+void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& target,
+                           const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear) {
+  const ChannelFamily& family = channel_family(table_, tile);
+  const std::int32_t most = family.max_pixels[log2_exact(tile.vectors, 3)], wide = tile.lanes * tile.vectors;
+  check_planes(from, "convolution: bad input planes");
+  check_planes(target, "convolution: bad output planes");
+  if (residual != nullptr) check_residual(*residual, target);
+  require(tile.joined == 1 || (from.pitch == target.pitch && step_y == 1 && step_x == 1),
+          "convolution: rows are joined where input and output are walked in step");
+  const Planes to = with_joined_rows(target, tile.joined);
+  const Planes other = residual != nullptr ? with_joined_rows(*residual, tile.joined) : absent();
+  const std::int64_t row_step = std::int64_t{from.pitch} * step_y * tile.joined;  // only one of the two is not 1
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
+  require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
+  require(tile.rows >= 1 && tile.rows <= kMaxRows && has_columns(tile.columns, step_x), "convolution: no kernel for this tile");
+  require((tile.columns <= kMaxEvenColumns && step_x == 1) || to.width % tile.columns == 0,
+          "convolution: the tile must divide the width");
+  require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
+  const char* far = "convolution: a step leads outside the arena";
+  check_reach(*filters.offsets, from, distance(row_step, to.height - 1, far) +
+                                 distance(step_x, to.width - 1, far) + 1);
+  for (const Run& run : filters.runs) require(run.size <= wide, "convolution: a run has more filters than its tile");
+  const Filters kept = keep_filters(filters, to, tile.lanes);
+  const bool direct = whole_vectors(filters, tile.lanes, to, residual != nullptr ? &other : nullptr);
+  if (residual != nullptr && !direct)  // read in whole vectors
+    check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
+  ChannelConv c{kept, from.base, row_step, to.base, to.stride,
+                other.base, other.stride, step_x, to.pitch, to.height, to.width, tile.rows,
+                tile.columns, tile.runs_outer, direct};
+  const std::int64_t bands = (to.height + tile.rows - 1) / tile.rows;
+  push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
+}
+
+}  // namespace prunemap
