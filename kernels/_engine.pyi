@@ -61,6 +61,16 @@ class Program:
         step: tuple[int, int],
         clear: bool,
     ) -> None: ...
+    def strided_conv(
+        self,
+        filters: Filters,
+        tile: Tile,
+        source: Planes,
+        target: Planes,
+        residual: Planes | None,
+        step: int,
+        clear: bool,
+    ) -> None: ...
     def stage(
         self, source: Planes, target: Planes, phases: Sequence[tuple[int, int]], step: tuple[int, int], clear: bool
     ) -> None: ...

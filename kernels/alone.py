@@ -40,8 +40,9 @@ class Alone:
         pieces += [task.residual] if task.residual else []
         starts = [WIDEST + sum(p.size + LINE for p in pieces[:i]) for i in range(len(pieces))]
         shape = task.source.shape
-        arena, scratch = WIDEST + starts[-1] + pieces[-1].size, max(
-            scratch_size(task, c) for plain in candidates for c in (plain, *other_orders(task, plain))
+        arena, scratch = (
+            WIDEST + starts[-1] + pieces[-1].size,
+            max(scratch_size(task, c) for plain in candidates for c in (plain, *other_orders(task, plain))),
         )
         program = _engine.Program(isa, threads, arena, math.prod(shape), 1, scratch)
         program.stage(*_input(task.source, starts[0]), [(0, 0)], (1, 1), False)

@@ -29,7 +29,7 @@ from .pack import (
 )
 from .tiles import channel_tiles, joined_rows
 
-Family = Literal["pixels", "channels"]
+Family = Literal["pixels", "channels", "strided"]
 FINE = 4  # filters: a run of fewer takes about as long
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
@@ -40,7 +40,8 @@ class Candidate:
     """One way to compute a convolution.
 
     Attributes:
-        family: What lies in the lanes: ``pixels`` or output ``channels``.
+        family: What lies in the lanes: ``pixels``, output ``channels``, or every second pixel of an input that is not
+            taken apart first (``strided``).
         lanes: Floats per vector.
         size: Filters that share a list.
         vectors: Vectors per tile: of pixels, or of output channels.
@@ -87,7 +88,7 @@ class Candidate:
         return self.run_lanes or min(self.size, FINE)
 
     def __str__(self) -> str:
-        if self.family == "pixels":
+        if self.family != "channels":
             tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
         else:
             tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (
@@ -111,6 +112,7 @@ class Structure:
     def zeros(self) -> bool:
         """Whether some run would store zeros."""
         return bool((self.kept < self.counts * self.runs.sizes).any())
+
 
 @dataclass(frozen=True)
 class Task:
@@ -165,10 +167,15 @@ class Task:
 
     def stages_itself(self, family: Family) -> bool:
         """Whether a family rearranges its input itself: channel by channel, where each has filters of its own."""
-        groups, inputs = self.convolution.inputs.shape
-        if family != "pixels" or self.staging is None or groups == 1 or inputs > 1:
+        if family != "pixels" or self.staging is None or not self.own_inputs:
             return False
         return self.staging.one_channel.size <= MOST_SCRATCH
+
+    @property
+    def own_inputs(self) -> bool:
+        """Whether each channel has filters of its own."""
+        groups, inputs = self.convolution.inputs.shape
+        return groups > 1 and inputs == 1
 
     def staged_before(self, family: Family) -> bool:
         """Whether a step before the convolution rearranges what a family reads."""
@@ -281,12 +288,14 @@ def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
             yield from _pixel_candidates(task, lanes, pixel, rests, most)
         yield from _channel_candidates(task, lanes, channel, most)
+    if task.own_inputs and task.convolution.stride[1] == 2 and not task.reads_staged("strided"):
+        yield Candidate("strided", _engine.families(isa)[-1][0], 1, 1)
 
 
 def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
     """The candidate with tiles as the outer loop, where there are several, and with a panel for each too."""
-    if task.stages_itself(candidate.family):  # what is rearranged for a run serves all tiles
-        return []
+    if candidate.family == "strided" or task.stages_itself(candidate.family):
+        return []  # what is read, or rearranged, for a run serves all tiles
     tiles = replace(candidate, runs_outer=False)
     if candidate.family == "channels":
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []

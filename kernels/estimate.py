@@ -31,6 +31,8 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
     """
     rate = rates[candidate.lanes]
     copying = _copying(task) if task.reads_staged(candidate.family) else 0.0
+    if candidate.family == "strided":
+        return _strided(task, candidate, rate)
     if candidate.family == "pixels":
         parts = cut(-(-(task.target.flat - candidate.rest) // candidate.lanes), candidate.vectors)
         tiles = sum(n * _pixel_tile(task, candidate, rate, vectors) for vectors, n in parts.items())
@@ -46,6 +48,14 @@ def _copying(task: Task) -> float:
     if task.convolution.stride == (1, 1):
         return planes * (COPY * task.staging.geometry.flat / LINE + 5.0)
     return planes * height * (12.0 + width / 8.0)
+
+
+def _strided(task: Task, candidate: Candidate, rate: Rates) -> float:
+    """Cycles of all runs: an entry loads two vectors for one of outputs, of which eight are computed together."""
+    counts = task.structure(candidate).counts
+    _, height, width = task.target.shape
+    vectors = height * -(-width // candidate.lanes)
+    return float((vectors * (counts * 2.0 * rate.misaligned + 4.0) + (20.0 + MISPREDICTED) * (1 + vectors / 8)).sum())
 
 
 def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: int) -> float:

@@ -67,8 +67,11 @@ def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, 
     assert source is not None
     if panel is not None:
         program.panel_conv(filters, panel, tile, source, place.target, place.residual, place.clear)
+    elif c.family == "strided":
+        step = task.step(c.family)[0]
+        program.strided_conv(filters, tile, source, place.target, place.residual, step, place.clear)
     elif c.family == "pixels":
         program.pixel_conv(filters, tile, source, place.target, place.residual, place.clear)
     else:
-        step = task.step(c.family)
-        program.channel_conv(filters, tile, source, place.target, place.residual, step, place.clear)
+        steps = task.step(c.family)
+        program.channel_conv(filters, tile, source, place.target, place.residual, steps, place.clear)

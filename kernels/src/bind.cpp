@@ -226,6 +226,8 @@ void bind_program(py::module_& m) {
            },
            py::arg("filters"), py::arg("tile"), py::arg("source"), py::arg("target"), py::arg("residual").none(true),
            py::arg("step"), py::arg("clear"))
+      .def("strided_conv", &Program::strided_conv, py::arg("filters"), py::arg("tile"), py::arg("source"),
+           py::arg("target"), py::arg("residual").none(true), py::arg("step"), py::arg("clear"))
       .def("stage", &add_stage, py::arg("source"), py::arg("target"), py::arg("phases"), py::arg("step"),
            py::arg("clear"))
       .def("staged_conv", &add_staged_conv, py::arg("filters"), py::arg("tile"), py::arg("channels"),

@@ -10,6 +10,7 @@
 #include "ops/pixel_conv.hpp"
 #include "ops/pool.hpp"
 #include "ops/stage.hpp"
+#include "ops/strided_conv.hpp"
 #include "ops/add.hpp"
 #include "ops/roof.hpp"
 #include "table.hpp"
@@ -18,11 +19,20 @@ namespace prunemap {
 namespace {
 
 template <class T>
+constexpr StepFunction run_strided() {
+  if constexpr (T::lanes == T::Square::lanes) {
+    return strided_conv<T>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T>
 constexpr PixelFamily pixel_family() {
   return {T::lanes,
           {max_vectors<T>(1), max_vectors<T>(2), max_vectors<T>(4), max_vectors<T>(8), max_vectors<T>(16)},
           {max_rest<T>(1), max_rest<T>(2), max_rest<T>(4), max_rest<T>(8), max_rest<T>(16)},
-          pixel_conv<T>};
+          pixel_conv<T>, run_strided<T>()};
 }
 
 template <class T>

@@ -50,6 +50,9 @@ class Program {
                   const Planes& to, const Planes* residual, bool clear);
   void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                     const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
+  // Every second column of `from`, for runs of one filter.
+  void strided_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                    const Planes* residual, std::int32_t step_y, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
              std::int32_t step_x, bool clear);
   // A pixel_conv whose runs read one channel each, `channels`, which is staged to `scratch` just before: its planes.

@@ -220,4 +220,29 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
 }
 
+void Program::strided_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
+                           const Planes* residual, std::int32_t step_y, bool clear) {
+  const PixelFamily& family = pixel_family(table_, tile);
+  const Planes other = residual != nullptr ? *residual : absent();
+  require(family.run_strided != nullptr, "convolution: no strided kernels with so many lanes");
+  check_planes(from, "convolution: bad input planes");
+  check_planes(to, "convolution: bad output planes");
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
+  require(step_y >= 1, "convolution: a step must be at least 1");
+  const std::int64_t wide = (std::int64_t{to.width} + family.lanes - 1) / family.lanes * family.lanes;  // whole vectors
+  check_reach(*filters.offsets, from,
+              distance(std::int64_t{from.pitch} * step_y, to.height - 1, "convolution: a step leads outside the arena") +
+                  2 * wide);
+  if (residual != nullptr) {
+    check_residual(other, to);
+    check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
+  }
+  for (const Run& run : filters.runs) require(run.size == 1, "convolution: a strided run has one filter");
+  require(filters.sets->size() == 0, "filters: sets are for runs of several filters");
+  const ChannelConv c{keep_filters(filters, to, 0), from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
+                      other.base, other.stride, 2, to.pitch, to.height, to.width, 1, 1, true, false};
+  push(family.run_strided, c, run_work(filters), to, 0, clear);
+}
+
 }  // namespace prunemap

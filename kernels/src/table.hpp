@@ -43,7 +43,7 @@ struct Filters {
 };
 
 // Output channels in the lanes, of each run in as few vectors as hold its filters. Output pixel (y, x) reads at
-// in + y * row_step + x * column_step + offset.
+// in + y * row_step + x * column_step + offset. Also with every second pixel in the lanes, for runs of one filter.
 struct ChannelConv {
   Filters filters;
   std::int64_t in, row_step, out, out_stride, residual, residual_stride;
@@ -132,6 +132,7 @@ struct PixelFamily {
   std::int32_t max_vectors[kSizes];  // by log2(size); 0: no such tile
   std::int32_t max_rest[kSizes];     // most pixels beyond the last vector; 0: such runs compute one more vector
   StepFunction run;
+  StepFunction run_strided;  // null where narrower vectors do that
 };
 
 struct ChannelFamily {

@@ -133,7 +133,7 @@ const std::map<std::string, Method>& methods() {
       {"pixel_conv", method(&Program::pixel_conv)}, {"panel_conv", method(&Program::panel_conv)},
       {"channel_conv", method(&Program::channel_conv)},
       {"stage", method(&Program::stage)},           {"staged_conv", method(&Program::staged_conv)},
-      {"pool", method(&Program::pool)},
+      {"pool", method(&Program::pool)},             {"strided_conv", method(&Program::strided_conv)},
       {"add", method(&Program::add)},               {"function", method(&Program::function)},
   };
   return all;

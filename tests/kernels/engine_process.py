@@ -189,6 +189,11 @@ class Program:
             "staged_conv", filters, tile, channels, source, target, residual, scratch, list(phases), step, clear
         )
 
+    def strided_conv(
+        self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, step: int, clear: bool
+    ) -> None:
+        self._append("strided_conv", filters, tile, source, target, residual, step, clear)
+
     def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
         self._append("pool", source, target, maximum, window, count_padding, clear)
 

@@ -40,6 +40,9 @@ CASES = [
     Case("depthwise", (8, 9), (5, 5), 3, {"groups": 5, "padding": 1}, 1.0),
     Case("one_channel_stride", (9, 8), (1, 12), 3, {"stride": 2, "padding": 1}),
     Case("depthwise_stride", (9, 9), (4, 8), 3, {"groups": 4, "stride": 2, "padding": 1}),
+    Case("depthwise_stride_two_filters", (9, 12), (3, 6), 3, {"groups": 3, "stride": (3, 2), "padding": 1}),
+    Case("depthwise_stride_wide", (7, 75), (3, 3), 3, {"groups": 3, "stride": 2, "padding": 1}, 1.0),
+    Case("depthwise_stride_wider", (4, 150), (2, 2), (2, 5), {"groups": 2, "stride": 2, "padding": (0, 2)}, 0.7),
     Case("one_pixel_out", (4, 3), (3, 21), (4, 3)),
     Case("one_pixel_map", (1, 1), (7, 70), 3, {"padding": 1}),
     Case("one_pixel_grows", (1, 1), (3, 4), 1, {"padding": 2}),
@@ -101,6 +104,21 @@ def test_every_candidate_is_exact(
     for candidate in candidates if copy == MARGINS else candidates[::3]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
         assert torch.equal(result, expected), str(candidate)
+
+
+@pytest.mark.parametrize(("changed", "offered"), [
+    ({}, True), ({"stride": (1, 2)}, True), ({"stride": (2, 1)}, False), ({"stride": 3}, False), ({"groups": 1}, False),
+])  # fmt: skip
+def test_strides_of_channels_with_filters_of_their_own_are_read_in_place(
+    changed: dict[str, Any], offered: bool, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("strided", (9, 12), (3, 6), 3, {"groups": 3, "stride": 2, "padding": 1, **changed})
+    for copy in (MARGINS, NO_MARGINS):
+        monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
+        (task,) = tasks_of(*build_case(case, integers=True))
+        found = any(c.family == "strided" for c in enumerate_candidates(task, "portable"))
+        assert found == (offered and not task.staging.required)
+        assert copy == NO_MARGINS or found == offered
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "joins"), [

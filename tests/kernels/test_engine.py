@@ -31,6 +31,9 @@ def filters(**changed: Any) -> _engine.Filters:
     return _engine.Filters(**{**given, **changed})
 
 
+ONE = np.array([[0, 0, 3, 0, 1], [0, 3, 3, 1, 1]], np.int64)  # runs of one filter
+
+
 def sets(**counts: int) -> npt.NDArray[np.int32]:
     """Entries by the set that reads them: s1 the first filter, s2 the second, s3 both."""
     found = np.zeros((1, 15), np.int32)
@@ -228,6 +231,35 @@ def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
     built.run(np.zeros(32, np.float32))
     with pytest.raises(ValueError, match=r"\w"):
         built.panel_conv(**{**given, **broken})
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"step": 0},
+        {"step": 9999},
+        {"tile": tile(lanes=3)},
+        {"filters": filters()},
+        {"filters": filters(runs=ONE, sets=sets(s1=3))},
+        {"filters": filters(runs=ONE, offsets=np.array([0, 1, 4050], np.int32))},
+        {"filters": filters(runs=ONE, offsets=np.array([0, 1, -300], np.int32))},
+        {"source": planes(0, space=_engine.Space.input, before=0)},
+        {"target": planes(0, space=_engine.Space.output, before=0)},
+        {"target": planes(4060)},
+        {"residual": planes(shape=(2, 3, 4))},
+        {"residual": planes(4023)},
+    ],
+)
+def test_broken_strided_convolutions(broken: dict[str, Any]) -> None:
+    given = {
+        "filters": filters(runs=ONE), "tile": tile(), "source": planes(), "target": planes(1024), "residual": None,
+        "step": 2, "clear": True,
+    }  # fmt: skip
+    built = program()
+    built.strided_conv(**given)
+    built.run(np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match=r"\w"):
+        built.strided_conv(**{**given, **broken})
 
 
 def ends(over: int) -> _engine.Planes:

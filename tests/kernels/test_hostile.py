@@ -48,8 +48,8 @@ class Numbers:
         n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0})
         return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": outer})["outer"] % 2))
 
-    def filters(self, width: int) -> _engine.Filters:
-        runs = np.array([list(self.of("run", RUN).values())], np.int64)
+    def filters(self, width: int, size: int = 2) -> _engine.Filters:
+        runs = np.array([list(self.of("run", {**RUN, "size": size}).values())], np.int64)
         offsets = np.array(list(self.of("offset", {"0": 0, "1": 1, "2": 6}).values()), np.int32)
         rows = np.full(width, -1, np.int32)
         rows[:2] = list(self.of("row", {"0": 0, "1": 1}).values())
@@ -98,6 +98,12 @@ def staged_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: A
     p.staged_conv(n.filters(2), tile, channels, source, target, residual, scratch, phases, step, clear)
 
 
+def strided_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+    residual = n.planes("residual", 2048) if clear else None
+    tile, step = n.tile(_engine.families(isa)[-1][0], 1), n.of("step", {"y": 2})["y"]
+    p.strided_conv(n.filters(2, size=1), tile, source, target, residual, step, clear)
+
+
 def pool(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
     maximum = bool(n.of("pool", {"max": 0})["max"] % 2)
     p.pool(source, target, maximum, tuple(n.of("window", WINDOW).values()), clear, clear)
@@ -123,6 +129,7 @@ STEPS: dict[str, tuple[Append, list[str]]] = {
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),
     "stage": (stage, ["phase.s", *STAGE]),
     "staged_conv": (staged_conv, [*OTHER, *SCRATCH, *FILTERS, *TILE, *STAGE, "channel.0"]),
+    "strided_conv": (strided_conv, [*OTHER, *FILTERS, *TILE, "step.y"]),
     "pool": (pool, ["pool.max", *(f"window.{key}" for key in WINDOW)]),
     "add": (add, OTHER),
     "function": (function, []),

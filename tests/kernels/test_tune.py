@@ -66,7 +66,7 @@ def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytes
     assert tune._fastest(task, ranked(task), isas()[0], 1) == best
 
 
-def test_what_reads_every_input_once_is_timed_with_a_panel_too(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_that_are_read_once_are_timed_with_a_panel(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
     (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 1)), torch.zeros(1, 16, 14, 14))
     first = next(c for c in ranked(task) if c.family == "pixels")
     best = replace(first, runs_outer=False, panel=True)

@@ -27,6 +27,9 @@ struct Neon {
     even = vuzp1q_f32(a, b);
     odd = vuzp2q_f32(a, b);
   }
+  // The even ones of 2 * lanes floats, as `in_order` takes them.
+  static Vector evens(const float* p) { return vuzp1q_f32(load(p), load(p + lanes)); }
+  static Vector in_order(Vector a) { return a; }
   // Lanes and vectors change places.
   static void transpose(Vector (&a)[4]) {
     const Vector b = vtrn1q_f32(a[0], a[1]), c = vtrn2q_f32(a[0], a[1]);

@@ -32,6 +32,9 @@ struct Portable {
     even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
     odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
   }
+  // The even ones of 2 * lanes floats, as `in_order` takes them.
+  static Vector evens(const float* p) { return __builtin_shufflevector(load(p), load(p + lanes), 0, 2, 4, 6); }
+  static Vector in_order(Vector a) { return a; }
   // Lanes and vectors change places.
   static void transpose(Vector (&a)[4]) {
     const Vector b = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5), c = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
