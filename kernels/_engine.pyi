@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_JAMMED: int
+MAX_ROW_STEP: int
 MAX_ROWS: int
 MAX_EVEN_COLUMNS: int
 
@@ -12,7 +13,6 @@ class Space(enum.Enum):
     arena = 0
     input = 1
     output = 2
-    scratch = 3
 
 class Planes:
     def __init__(
@@ -61,31 +61,19 @@ class Program:
         step: tuple[int, int],
         clear: bool,
     ) -> None: ...
-    def strided_conv(
+    def rows_conv(
         self,
         filters: Filters,
+        columns: npt.NDArray[np.int32],
         tile: Tile,
         source: Planes,
         target: Planes,
         residual: Planes | None,
-        step: int,
+        step: tuple[int, int],
         clear: bool,
     ) -> None: ...
     def stage(
         self, source: Planes, target: Planes, phases: Sequence[tuple[int, int]], step: tuple[int, int], clear: bool
-    ) -> None: ...
-    def staged_conv(
-        self,
-        filters: Filters,
-        tile: Tile,
-        channels: Sequence[int],
-        source: Planes,
-        target: Planes,
-        residual: Planes | None,
-        scratch: Planes,
-        phases: Sequence[tuple[int, int]],
-        step: tuple[int, int],
-        clear: bool,
     ) -> None: ...
     def pool(
         self, source: Planes, target: Planes, maximum: bool, window: Sequence[int], count_padding: bool, clear: bool

@@ -66,7 +66,7 @@ class Alone:
             lists = replace(candidate, runs_outer=True, panel=False)
             packed = self._packs[lists] = self._packs.get(lists) or self._task.packed(candidate)
             before = self._program.steps
-            if self._task.staged_before(candidate.family):
+            if self._task.reads_staged(candidate.family):
                 add_staging(self._program, self._task, self._place.source, self._place, False)
             add_convolution(self._program, self._task, candidate, packed, self._place)
             self._steps.append(range(before, self._program.steps))

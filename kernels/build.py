@@ -149,9 +149,7 @@ class _Builder:
         done: set[str] = set()
         for operation in self._lowered.operations:
             reads = list(operation.reads)
-            if operation.name in self._tasks and reads[0] == source and self._stages_itself(operation.name):
-                reads[0] = INPUT
-            elif operation.name in self._tasks and self._staged(operation.name):
+            if operation.name in self._tasks and self._staged(operation.name):
                 staging = self._layout.staged[operation.name].name
                 if staging not in done:
                     fed = INPUT if reads[0] == source else reads[0]
@@ -166,10 +164,7 @@ class _Builder:
         return items
 
     def _staged(self, name: str) -> bool:
-        return self._tasks[name].staged_before(self._chosen[name].family)
-
-    def _stages_itself(self, name: str) -> bool:
-        return self._tasks[name].stages_itself(self._chosen[name].family)
+        return self._tasks[name].reads_staged(self._chosen[name].family)
 
     def _append(self, appender: _Appender, item: _Item) -> Step:
         if item.operation is None:
@@ -247,10 +242,9 @@ class _Appender:
         """A convolution or linear layer."""
         source = operation.inputs[0]
         residual = self._planes(operation.residual) if operation.residual is not None else None
-        itself = task.stages_itself(candidate.family)
-        staged = None if itself else self._staged(task)
+        staged = self._staged(task)
         # With staging the unstaged input may have no memory by now: only the staged planes are read.
-        fed = self._source(source) if itself else self._planes(source) if source in self._memory else staged
+        fed = self._planes(source) if source in self._memory else staged
         assert fed is not None
         place = Place(fed, self._planes(operation.name), residual, staged, self._clear(operation.name))
         packed = task.packed(candidate)
@@ -260,7 +254,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.staged_before(candidate.family), candidate.together,
+            task.reads_staged(candidate.family), candidate.together,
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

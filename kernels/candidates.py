@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _engine
-from .layout import Geometry, Staging, taps
+from .layout import Geometry, Staging, taps, walks_rows
 from .operations import Clamp, Convolution
 from .pack import (
     Floats,
@@ -29,10 +29,9 @@ from .pack import (
 )
 from .tiles import channel_tiles, joined_rows
 
-Family = Literal["pixels", "channels", "strided"]
+Family = Literal["pixels", "channels", "rows"]
 FINE = 4  # filters: a run of fewer takes about as long
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
-MOST_SCRATCH = 1 << 18  # floats of a channel that a thread rearranges for itself: the second-level cache holds them
 
 
 @dataclass(frozen=True, order=True)
@@ -40,8 +39,7 @@ class Candidate:
     """One way to compute a convolution.
 
     Attributes:
-        family: What lies in the lanes: ``pixels``, output ``channels``, or every second pixel of an input that is not
-            taken apart first (``strided``).
+        family: What lies in the lanes: ``pixels`` of planes walked flat, output ``channels``, or pixels of ``rows``.
         lanes: Floats per vector.
         size: Filters that share a list.
         vectors: Vectors per tile: of pixels, or of output channels.
@@ -165,28 +163,10 @@ class Task:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and (family == "pixels" or self.staging.required)
 
-    def stages_itself(self, family: Family) -> bool:
-        """Whether a family rearranges its input itself: channel by channel, where each has filters of its own."""
-        if family != "pixels" or self.staging is None or not self.own_inputs:
-            return False
-        return self.staging.one_channel.size <= MOST_SCRATCH
-
     @property
-    def own_inputs(self) -> bool:
-        """Whether each channel has filters of its own."""
-        groups, inputs = self.convolution.inputs.shape
-        return groups > 1 and inputs == 1
-
-    def staged_before(self, family: Family) -> bool:
-        """Whether a step before the convolution rearranges what a family reads."""
-        return self.reads_staged(family) and not self.stages_itself(family)
-
-    def channels(self, packed: Packed) -> list[int]:
-        """The one channel that each run reads, -1 for none."""
-        c = self.convolution
-        read = c.inputs[c.groups[packed.rows[packed.runs[:, 3]]], 0]
-        found: list[int] = np.where(packed.runs[:, 2] > 0, read, -1).tolist()
-        return found
+    def walks_rows(self) -> bool:
+        """Whether it is computed row by row."""
+        return walks_rows(self.convolution, self.target.shape[1:])
 
     def step(self, family: Family) -> tuple[int, int]:
         """Rows and columns, of what a family reads, from one output to the next."""
@@ -250,6 +230,11 @@ class Task:
         """The lists and weights of a candidate."""
         structure = self.structure(candidate)
         offsets = self._offsets(candidate.family)
+        if candidate.family == "rows":
+            positions = np.arange(offsets.size).reshape(offsets.shape)
+            packed = pack(structure.matrix, structure.runs, positions)
+            columns = np.tile(self._columns(), len(offsets))[packed.offsets]
+            return replace(packed, offsets=offsets.reshape(-1)[packed.offsets].astype(np.int32), columns=columns)
         if candidate.jammed:
             return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
         return pack(structure.matrix, structure.runs, offsets, candidate.run_lanes)
@@ -261,41 +246,49 @@ class Task:
 
     def _offsets(self, family: Family) -> Ints:
         """(groups, positions): where a family reads each position."""
-        return self._staged_offsets(family) if self.reads_staged(family) else self._direct_offsets()
+        return self._staged_offsets() if self.reads_staged(family) else self._direct_offsets()
+
+    def _taps(self, axis: int) -> Ints:
+        """How far below, or right of, an output each tap of the kernel reads."""
+        c = self.convolution
+        return np.arange(c.weight.shape[2 + axis]) * c.dilation[axis] - c.padding[axis]
+
+    def _columns(self) -> npt.NDArray[np.int32]:
+        """(positions,): how far right of an output each position of a channel of its own reads."""
+        return np.tile(self._taps(1), self.convolution.weight.shape[2]).astype(np.int32)
 
     def _direct_offsets(self) -> Ints:
         c = self.convolution
-        rows, columns = (np.arange(c.weight.shape[2 + axis]) * c.dilation[axis] - c.padding[axis] for axis in (0, 1))
-        kernel = rows[:, None] * self.source.pitch + columns
+        kernel = self._taps(0)[:, None] * self.source.pitch + self._taps(1)
         return (c.inputs[:, :, None] * self.source.stride + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
-    def _staged_offsets(self, family: Family) -> Ints:
+    def _staged_offsets(self) -> Ints:
         assert self.staging is not None
         c, geometry = self.convolution, self.staging.geometry
         kernel = np.zeros(c.weight.shape[2:], dtype=np.int64)
         for r, s in np.ndindex(*kernel.shape):
             y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
             kernel[r, s] = self.staging.offset(y, x, c.stride) or 0  # unread where no phase has it
-        channels = np.zeros_like(c.inputs) if self.stages_itself(family) else c.inputs
-        planes = channels[:, :, None] * (len(self.staging.phases) * geometry.stride)
+        planes = c.inputs[:, :, None] * (len(self.staging.phases) * geometry.stride)
         return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
 
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
     """All candidates worth an estimate, in a fixed order; runs are the outer loop of each."""
     most = int(np.bincount(task.matrix.groups).max())
+    if task.walks_rows:
+        yield Candidate("rows", _engine.families(isa)[-1][0], 1, 1)
+        return
     for lanes, pixel, rests, channel in _engine.families(isa):
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
             yield from _pixel_candidates(task, lanes, pixel, rests, most)
         yield from _channel_candidates(task, lanes, channel, most)
-    if task.own_inputs and task.convolution.stride[1] == 2 and not task.reads_staged("strided"):
-        yield Candidate("strided", _engine.families(isa)[-1][0], 1, 1)
 
 
 def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
     """The candidate with tiles as the outer loop, where there are several, and with a panel for each too."""
-    if candidate.family == "strided" or task.stages_itself(candidate.family):
-        return []  # what is read, or rearranged, for a run serves all tiles
+    if candidate.family == "rows":  # a run reads what no other reads
+        return []
     tiles = replace(candidate, runs_outer=False)
     if candidate.family == "channels":
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []
@@ -312,7 +305,7 @@ def _pixel_candidates(
             for reordered in (False, True):
                 plain = Candidate("pixels", lanes, size, wanted, reordered=reordered)
                 yield _fitted(plain, task.target, rests.get(size, 0))
-                jams = 1 < size <= _engine.MAX_JAMMED and not reordered and not task.stages_itself("pixels")
+                jams = 1 < size <= _engine.MAX_JAMMED and not reordered
                 if jams and task.structure(plain).zeros:
                     yield _fitted(replace(plain, jammed=True), task.target, 0)
 

@@ -31,8 +31,8 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
     """
     rate = rates[candidate.lanes]
     copying = _copying(task) if task.reads_staged(candidate.family) else 0.0
-    if candidate.family == "strided":
-        return _strided(task, candidate, rate)
+    if candidate.family == "rows":
+        return _rows(task, candidate, rate)
     if candidate.family == "pixels":
         parts = cut(-(-(task.target.flat - candidate.rest) // candidate.lanes), candidate.vectors)
         tiles = sum(n * _pixel_tile(task, candidate, rate, vectors) for vectors, n in parts.items())
@@ -50,12 +50,12 @@ def _copying(task: Task) -> float:
     return planes * height * (12.0 + width / 8.0)
 
 
-def _strided(task: Task, candidate: Candidate, rate: Rates) -> float:
-    """Cycles of all runs: an entry loads two vectors for one of outputs, of which eight are computed together."""
-    counts = task.structure(candidate).counts
+def _rows(task: Task, candidate: Candidate, rate: Rates) -> float:
+    """Cycles of all runs: an entry loads as many vectors as its step, of tiles of eight vectors of outputs."""
+    counts, step = task.structure(candidate).counts, task.convolution.stride[1]
     _, height, width = task.target.shape
     vectors = height * -(-width // candidate.lanes)
-    return float((vectors * (counts * 2.0 * rate.misaligned + 4.0) + (20.0 + MISPREDICTED) * (1 + vectors / 8)).sum())
+    return float((vectors * (counts * step * rate.misaligned + 4.0) + (20.0 + MISPREDICTED) * (1 + vectors / 8)).sum())
 
 
 def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: int) -> float:

@@ -105,15 +105,8 @@ class Staging:
     @property
     def planes(self) -> Geometry:
         """Geometry of all planes: the phases of one channel lie together."""
-        return self._of(self.geometry.shape[0])
-
-    @property
-    def one_channel(self) -> Geometry:
-        """Geometry of the planes of one channel."""
-        return self._of(1)
-
-    def _of(self, channels: int) -> Geometry:
-        return replace(self.geometry, shape=(channels * len(self.phases), *self.geometry.shape[1:]))
+        channels, height, width = self.geometry.shape
+        return replace(self.geometry, shape=(channels * len(self.phases), height, width))
 
     def offset(self, y: int, x: int, stride: tuple[int, int]) -> int | None:
         """Floats from a channel's first plane to what is read at row ``y`` and column ``x``; None: nothing."""
@@ -133,6 +126,15 @@ class Layout:
 
     values: dict[str, Geometry]
     staged: dict[str, Staging]
+
+
+def walks_rows(c: Convolution, outputs: tuple[int, int]) -> bool:
+    """Whether a convolution is computed row by row, so that its input needs no margins between rows.
+
+    That is worth it where channels have filters of their own: nothing is shared that a stride could be rearranged for.
+    """
+    groups, inputs = c.inputs.shape
+    return groups > 1 and inputs == 1 and outputs != (1, 1) and c.stride[1] <= _engine.MAX_ROW_STEP
 
 
 def taps(c: Convolution, axis: int, size: int, outputs: int) -> Taps:

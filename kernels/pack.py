@@ -6,7 +6,7 @@ has none. The finer the runs the fewer zeros are stored, the wider the more work
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -81,13 +81,18 @@ class Runs:
 
 @dataclass(frozen=True)
 class Packed:
-    """What the engine's ``Filters`` takes, but for the bias and the clamp."""
+    """What the engine's ``Filters`` takes, but for the bias and the clamp.
+
+    Attributes:
+        columns: (entries,), where rows are read one by one: how far right of an output each entry of the lists reads.
+    """
 
     runs: Ints
     offsets: npt.NDArray[np.int32]
     weights: Floats
     rows: npt.NDArray[np.int32]
     sets: npt.NDArray[np.int32]
+    columns: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
 
     def in_panel(self, panel: npt.NDArray[np.int32], pitch: int) -> Packed:
         """The same lists for inputs that are copied together.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from .layout import Geometry, Layout, Phase, Staging, Taps, taps
+from .layout import Geometry, Layout, Phase, Staging, Taps, taps, walks_rows
 from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
@@ -23,7 +23,8 @@ def plan_layout(lowered: Lowered, lanes: int) -> Layout:
     that reach beyond the edges are copied, once per column of the kernel: whichever costs less.
 
     That is decided for the network as it was before pruning, with a quarter of its weights: however it is pruned, its
-    values lie in memory alike, so that layers measured under some mappings cost the same under others.
+    values lie in memory alike, so that layers measured under some mappings cost the same under others. What is read row
+    by row needs no columns of margins, and its result may have another pitch.
     """
     return _Planner(lowered, lanes).plan()
 
@@ -41,6 +42,7 @@ class _Reading:
         taps: Along rows and along columns.
         channels: Of the input, before pruning.
         kept: Weights that are assumed to be left.
+        alone: Whether its input is read row by row, and walked with nothing in step.
     """
 
     operation: str
@@ -51,6 +53,7 @@ class _Reading:
     taps: tuple[Taps, Taps]
     channels: int
     kept: float
+    alone: bool
 
     @property
     def strided(self) -> bool:
@@ -103,12 +106,15 @@ class _Planner:
         staged = f"{operation.inputs[0]}/{c.stride[0]}x{c.stride[1]}"
         both = taps(c, 0, source.shape[1], outputs[0]), taps(c, 1, source.shape[2], outputs[1])
         weights = len(target.channels) * channels // len(c.inputs) * math.prod(c.weight.shape[2:])
-        return _Reading(operation.name, operation.inputs[0], staged, outputs, c.stride, both, channels, KEPT * weights)
+        return _Reading(
+            operation.name, operation.inputs[0], staged, outputs, c.stride, both, channels, KEPT * weights,
+            walks_rows(c, outputs),
+        )  # fmt: skip
 
     def _connect(self) -> None:
         """Unite what is walked in step."""
         for reading in self._readings:
-            if reading.outputs == (1, 1):
+            if reading.alone or reading.outputs == (1, 1):
                 continue
             if reading.strided:
                 self._start_staged(reading)
@@ -126,7 +132,7 @@ class _Planner:
 
     def _tight(self) -> set[str]:
         """Roots of those that do without margins between rows, copying inputs being cheaper."""
-        walked = [r for r in self._readings if r.outputs != (1, 1)]
+        walked = [r for r in self._readings if r.outputs != (1, 1) and not r.alone]
         narrow, wide = self._narrow_and_wide(walked)
         gains = dict.fromkeys(narrow, 0.0)
         for reading in walked:
@@ -171,6 +177,9 @@ class _Planner:
     def _make_room(self, reading: _Reading, tight: set[str]) -> None:
         """Margins around what is read beyond its edges, or copies."""
         size = reading.outputs
+        if reading.alone:
+            self._margins(reading.source, reading.taps[0], [], size, reading.stride)
+            return
         required = any(self._aside(reading)) and self._root(reading.source) in tight
         if not required:
             self._margins(reading.source, *reading.taps, size, reading.stride)

@@ -157,8 +157,7 @@ py::list families(const std::string& isa) {
 }
 
 void bind_types(py::module_& m) {
-  py::enum_<Space>(m, "Space").value("arena", Space::arena).value("input", Space::input).value("output", Space::output)
-      .value("scratch", Space::scratch);
+  py::enum_<Space>(m, "Space").value("arena", Space::arena).value("input", Space::input).value("output", Space::output);
   py::class_<Planes>(m, "Planes")
       .def(py::init([](Space space, std::int64_t base, std::int64_t stride, std::int64_t before, std::int32_t pitch,
                        std::tuple<std::int32_t, std::int32_t, std::int32_t> shape) {
@@ -197,18 +196,16 @@ void add_stage(Program& program, const Planes& from, const Planes& to, const std
   program.stage(from, to, as_phases(phases), step.first, step.second, clear);
 }
 
-void add_staged_conv(Program& program, const FilterData& filters, const Tile& tile,
-                     const std::vector<std::int32_t>& channels, const Planes& from, const Planes& to,
-                     const Planes* residual, const Planes& scratch, const std::vector<Pair>& phases, Pair step,
-                     bool clear) {
-  program.staged_conv(filters, tile, channels, from, to, residual, scratch, as_phases(phases), step.first, step.second,
-                      clear);
-}
-
 void add_panel_conv(Program& program, const FilterData& filters, const Array<std::int32_t>& panel, const Tile& tile,
                     const Planes& from, const Planes& to, const Planes* residual, bool clear) {
   require(panel.ndim() == 1, "convolution: a panel must be an array of offsets");
   program.panel_conv(filters, copied(panel), tile, from, to, residual, clear);
+}
+
+void add_rows_conv(Program& program, const FilterData& filters, const Array<std::int32_t>& columns, const Tile& tile,
+                   const Planes& from, const Planes& to, const Planes* residual, Pair step, bool clear) {
+  require(columns.ndim() == 1, "convolution: columns must be an array");
+  program.rows_conv(filters, copied(columns), tile, from, to, residual, step.first, step.second, clear);
 }
 
 void bind_program(py::module_& m) {
@@ -226,13 +223,10 @@ void bind_program(py::module_& m) {
            },
            py::arg("filters"), py::arg("tile"), py::arg("source"), py::arg("target"), py::arg("residual").none(true),
            py::arg("step"), py::arg("clear"))
-      .def("strided_conv", &Program::strided_conv, py::arg("filters"), py::arg("tile"), py::arg("source"),
+      .def("rows_conv", &add_rows_conv, py::arg("filters"), py::arg("columns"), py::arg("tile"), py::arg("source"),
            py::arg("target"), py::arg("residual").none(true), py::arg("step"), py::arg("clear"))
       .def("stage", &add_stage, py::arg("source"), py::arg("target"), py::arg("phases"), py::arg("step"),
            py::arg("clear"))
-      .def("staged_conv", &add_staged_conv, py::arg("filters"), py::arg("tile"), py::arg("channels"),
-           py::arg("source"), py::arg("target"), py::arg("residual").none(true), py::arg("scratch"), py::arg("phases"),
-           py::arg("step"), py::arg("clear"))
       .def("pool", &add_pool, py::arg("source"), py::arg("target"), py::arg("maximum"), py::arg("window"),
            py::arg("count_padding"), py::arg("clear"))
       .def("add",
@@ -266,6 +260,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("supported_isas", &supported_isas);
   m.def("function_names", &function_names);
   m.attr("MAX_JAMMED") = kMaxJammed;
+  m.attr("MAX_ROW_STEP") = kRowSteps;
   m.attr("MAX_ROWS") = kMaxRows;
   m.attr("MAX_EVEN_COLUMNS") = kMaxEvenColumns;
   m.def("has_columns", &has_columns, py::arg("columns"), py::arg("step"));

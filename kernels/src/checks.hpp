@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "buffer.hpp"
 #include "table.hpp"
 
 namespace prunemap {
@@ -23,6 +24,13 @@ inline std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * 
 
 // Vectors that cover one plane, walked flat.
 inline std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
+
+// Offsets from `base` on that lead to `reach` floats each, of a buffer of `room`.
+inline void check_reach(const Buffer<std::int32_t>& offsets, std::int64_t base, std::int64_t reach, std::int64_t room) {
+  for (const std::int32_t offset : offsets)
+    require(base + offset >= 0 && base + offset + reach <= room,
+            "convolution: an offset leads outside the memory of the input");
+}
 
 inline std::vector<std::int64_t> equal_work(std::int64_t units) {
   return std::vector<std::int64_t>(static_cast<std::size_t>(units), 1);

@@ -9,8 +9,8 @@
 #include "ops/channel_conv.hpp"
 #include "ops/pixel_conv.hpp"
 #include "ops/pool.hpp"
+#include "ops/rows_conv.hpp"
 #include "ops/stage.hpp"
-#include "ops/strided_conv.hpp"
 #include "ops/add.hpp"
 #include "ops/roof.hpp"
 #include "table.hpp"
@@ -19,25 +19,21 @@ namespace prunemap {
 namespace {
 
 template <class T>
-constexpr StepFunction run_strided() {
-  if constexpr (T::lanes == T::Square::lanes) {
-    return strided_conv<T>;
-  } else {
-    return nullptr;
-  }
-}
-
-template <class T>
 constexpr PixelFamily pixel_family() {
   return {T::lanes,
           {max_vectors<T>(1), max_vectors<T>(2), max_vectors<T>(4), max_vectors<T>(8), max_vectors<T>(16)},
           {max_rest<T>(1), max_rest<T>(2), max_rest<T>(4), max_rest<T>(8), max_rest<T>(16)},
-          pixel_conv<T>, run_strided<T>()};
+          pixel_conv<T>};
 }
 
 template <class T>
 constexpr ChannelFamily channel_family() {
   return {T::lanes, {max_pixels<T>(1), max_pixels<T>(2), max_pixels<T>(4)}, channel_conv<T>};
+}
+
+template <class T>
+constexpr RowsFamily rows_family() {
+  return {T::lanes, T::disorder, {rows_conv<T, 1>, rows_conv<T, 2>}};
 }
 
 template <class T>
@@ -54,6 +50,7 @@ constexpr KernelTable make_table(const char* name) {
           {pixel_family<First>(), pixel_family<Rest>()...},
           {channel_family<First>(), channel_family<Rest>()...},
           {roof_family<First>(), roof_family<Rest>()...},
+          rows_family<typename First::Square>(),  // rows are short
           stage<First>,
           pool<typename First::Square>,  // its shuffles are no faster on wider vectors
           add<First>};

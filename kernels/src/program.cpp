@@ -49,11 +49,13 @@ const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int
   return masks_[key] = keep(mask);
 }
 
-Stage Program::make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
-                          std::int32_t step_x) {
+void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
+                    std::int32_t step_x, bool clear) {
   check_planes(from, "stage: bad input planes");
   check_planes(to, "stage: bad output planes");
+  require(to.space != Space::input, "stage: the input cannot be written");
   require(step_y >= 1 && step_x >= 1 && !phases.empty(), "stage: bad steps");
+  require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
   require(std::int64_t{step_y} * (to.height - 1) < from.height, "stage: output planes are too high");
   for (const Phase& p : phases)
     require(p.row >= 0 && p.row < from.height && p.column > -kMaxWindow && p.column < from.width,
@@ -68,16 +70,7 @@ Stage Program::make_stage(const Planes& from, const Planes& to, const std::vecto
     s.mask = keep(masks);
     s.vectors = static_cast<std::int32_t>(vectors);
   }
-  return s;
-}
-
-void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
-                    std::int32_t step_x, bool clear) {
-  require(to.space != Space::input, "stage: the input cannot be written");
-  require(from.space != Space::scratch && to.space != Space::scratch, "stage: scratch memory is for steps in between");
-  require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
-  const Stage s = make_stage(from, to, phases, step_y, step_x);
-  push(table_.stage, s, equal_work(from.channels), to, std::int64_t{s.vectors} * table_.pixel[0].lanes, clear);
+  push(table_.stage, s, equal_work(from.channels), to, std::int64_t{s.vectors} * lanes, clear);
 }
 
 void Program::pool(Pool p, bool clear) {

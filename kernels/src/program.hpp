@@ -50,15 +50,11 @@ class Program {
                   const Planes& to, const Planes* residual, bool clear);
   void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                     const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
-  // Every second column of `from`, for runs of one filter.
-  void strided_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                    const Planes* residual, std::int32_t step_y, bool clear);
+  // Runs of one filter. `columns`: how far right of the output's column each entry of the lists reads.
+  void rows_conv(const FilterData& filters, const Shared<std::int32_t>& columns, const Tile& tile, const Planes& from,
+                 const Planes& to, const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
              std::int32_t step_x, bool clear);
-  // A pixel_conv whose runs read one channel each, `channels`, which is staged to `scratch` just before: its planes.
-  void staged_conv(const FilterData& filters, const Tile& tile, const std::vector<std::int32_t>& channels,
-                   const Planes& from, const Planes& to, const Planes* residual, const Planes& scratch,
-                   const std::vector<Phase>& phases, std::int32_t step_y, std::int32_t step_x, bool clear);
   void pool(Pool pool, bool clear);  // sets `whole` itself
   void add(const Planes& from, const Planes* other, const Planes& to, float low, float high, bool clear);
   void function(const std::string& name, const Planes& from, const Planes& to, bool clear);
@@ -102,16 +98,14 @@ class Program {
   const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes);
-  // From where an entry leads `reach` floats are read; 0: a whole plane.
-  PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                            const Planes* residual, std::int64_t reach = 0);
-  Stage make_stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
-                   std::int32_t step_x);
+  // Lists lead from `in`; where to is not checked.
+  PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
+                            const Planes* residual);
   const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift = 0);
   bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;
   void check_planes(const Planes& p, const char* what) const;
-  void check_reach(const Buffer<std::int32_t>& offsets, const Planes& from, std::int64_t reach) const;
+  void check_input(const Planes& from, const Buffer<std::int32_t>& offsets, std::int64_t reach) const;
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
   bool whole_vectors(const FilterData& filters, std::int32_t lanes, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;

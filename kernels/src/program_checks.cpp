@@ -8,10 +8,7 @@
 namespace prunemap {
 
 std::int64_t Program::capacity(Space space) const {
-  return space == Space::arena     ? arena_size_
-         : space == Space::scratch ? scratch_
-         : space == Space::input   ? input_
-                                   : output_;
+  return space == Space::arena ? arena_size_ : space == Space::input ? input_ : output_;
 }
 
 void Program::check_planes(const Planes& p, const char* what) const {
@@ -26,10 +23,10 @@ void Program::check_span(const Planes& p, std::int64_t span, const char* what) c
   require(p.base <= room && (p.channels == 1 || p.stride <= (room - p.base) / (p.channels - 1)), what);
 }
 
-void Program::check_reach(const Buffer<std::int32_t>& offsets, const Planes& from, std::int64_t reach) const {
-  for (const std::int32_t offset : offsets)
-    require(from.base + offset >= 0 && from.base + offset + reach <= capacity(from.space),
-            "convolution: an offset leads outside the memory of the input");
+void Program::check_input(const Planes& from, const Buffer<std::int32_t>& offsets, std::int64_t reach) const {
+  check_planes(from, "convolution: bad input planes");
+  require(from.space == Space::arena, "convolution: the input must lie in the arena");
+  check_reach(offsets, from.base, reach, arena_size_);
 }
 
 void Program::check_residual(const Planes& residual, const Planes& to) const {

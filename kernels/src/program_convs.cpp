@@ -1,11 +1,11 @@
 // Convolutions as steps of a program.
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 
 #include "checks.hpp"
 #include "program.hpp"
-#include "staged_conv.hpp"
 
 namespace prunemap {
 namespace {
@@ -81,6 +81,30 @@ std::vector<std::int32_t> in_bytes(const Buffer<std::int32_t>& floats) {
   return bytes;
 }
 
+// For each entry where its masks begin, and the masks: all ones for an output whose input lies in the row.
+struct RowMasks {
+  std::vector<std::int32_t> starts, lanes;
+};
+
+RowMasks row_masks(const Buffer<std::int32_t>& columns, const RowsFamily& family, std::int64_t width, std::int64_t wide,
+                   std::int64_t step) {
+  RowMasks masks;
+  std::map<std::int32_t, std::int32_t> known;  // by column
+  masks.starts.reserve(columns.size());
+  for (const std::int32_t column : columns) {
+    const auto [found, added] = known.try_emplace(column, static_cast<std::int32_t>(masks.lanes.size()));
+    masks.starts.push_back(found->second);
+    if (!added) continue;
+    require(static_cast<std::int64_t>(masks.lanes.size()) <= INT32_MAX - wide, "convolution: too many columns");
+    for (std::int64_t x = 0; x < wide; ++x) {
+      const std::int64_t lane = x % family.lanes, output = step == 1 ? x : x - lane + family.disorder[lane];
+      const std::int64_t input = step * output + column;
+      masks.lanes.push_back(input >= 0 && input < width ? -1 : 0);
+    }
+  }
+  return masks;
+}
+
 // Rows with nothing between them are as well fewer and longer ones.
 Planes with_joined_rows(Planes p, std::int32_t rows) {
   require(rows == 1 || (rows > 1 && p.pitch == p.width && p.height % rows == 0),
@@ -116,17 +140,15 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
           static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
-PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                                   const Planes* residual, std::int64_t reach) {
+PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
+                                   const Planes* residual) {
   const PixelFamily& family = pixel_family(table_, tile);
   const Planes other = residual != nullptr ? *residual : absent();
-  check_planes(from, "convolution: bad input planes");
   check_planes(to, "convolution: bad output planes");
   const std::int64_t vectors = vectors_of(to, family.lanes), span = vectors * family.lanes;
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   check_span(to, span, "convolution: output planes end outside the arena");
   require(to.stride >= span, "convolution: output planes overlap");
-  check_reach(*filters.offsets, from, reach > 0 ? reach : span);
   if (residual != nullptr) {
     check_residual(other, to);
     check_span(other, span, "convolution: residual planes end outside the arena");
@@ -138,59 +160,38 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
   const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
   const bool masked = has_others(to, family, tile, filters);
   const Filters kept = keep_filters(filters, to, 0);
-  return {kept, from.base, to.base, to.stride, other.base, other.stride,
+  return {kept, in, to.base, to.stride, other.base, other.stride,
           masked ? mask(to, family.lanes, vectors) : nullptr,
           static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer,
-          Panel{nullptr, 0, 0, 0}, tile.rest, ChannelConv{kept, from.base, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
+          Panel{nullptr, 0, 0, 0}, tile.rest, ChannelConv{kept, in, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
                       1, tile.rest, true, false}};
 }
 
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                          const Planes* residual, bool clear) {
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
-  const PixelConv c = make_pixel_conv(filters, tile, from, to, residual);
+  const PixelConv c = make_pixel_conv(filters, tile, from.base, to, residual);
+  check_input(from, *filters.offsets, vectors_of(to, tile.lanes) * tile.lanes);
   push(pixel_family(table_, tile).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
        std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
 void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile,
                          const Planes& from, const Planes& to, const Planes* residual, bool clear) {
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(!tile.runs_outer, "convolution: a panel serves all runs of a tile");
-  const PixelFamily& family = pixel_family(table_, tile);
+  PixelConv c = make_pixel_conv(filters, tile, 0, to, residual);
+  check_input(from, *panel, vectors_of(to, tile.lanes) * tile.lanes);
   const auto rows = static_cast<std::int64_t>(panel->size());
-  const std::int64_t pitch = std::int64_t{std::max(1, tile.vectors)} * family.lanes;
-  require(pitch <= INT32_MAX && rows > 0 && rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
-  const Planes copied{Space::scratch, 0, rows * pitch, 0, static_cast<std::int32_t>(pitch), 1, 1, 1};
-  PixelConv c = make_pixel_conv(filters, tile, copied, to, residual, pitch);
-  check_planes(from, "convolution: bad input planes");
-  check_reach(*panel, from, vectors_of(to, family.lanes) * family.lanes);
-  c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), copied.pitch};
-  push(family.run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * family.lanes, clear);
-}
-
-void Program::staged_conv(const FilterData& filters, const Tile& tile, const std::vector<std::int32_t>& channels,
-                          const Planes& from, const Planes& to, const Planes* residual, const Planes& scratch,
-                          const std::vector<Phase>& phases, std::int32_t step_y, std::int32_t step_x, bool clear) {
-  require(from.space != Space::scratch && scratch.space == Space::scratch, "convolution: stages into the scratch memory");
-  require(scratch.channels == static_cast<std::int64_t>(phases.size()), "convolution: one scratch plane per phase");
-  require(channels.size() == filters.runs.size(), "convolution: one channel per run");
-  for (const std::int32_t channel : channels) require(channel < from.channels, "convolution: channel out of range");
-  require(tile.runs_outer && filters.sets->size() == 0, "convolution: channels are staged run by run");
-  Stage stage = make_stage(from, scratch, phases, step_y, step_x);
-  check_span(scratch, scratch.stride, "convolution: scratch planes end outside their memory");
-  stage.from.channels = 1;
-  const PixelFamily& family = pixel_family(table_, tile);
-  const StagedConv c{stage, make_pixel_conv(filters, tile, scratch, to, residual), table_.stage, family.run,
-                     keep(channels), std::int64_t{stage.vectors} * table_.pixel[0].lanes};
-  push(prunemap::staged_conv, c, run_work(filters), to, std::int64_t{c.conv.vectors} * tile.lanes, clear);
+  const std::int32_t pitch = tile.vectors * tile.lanes;
+  require(rows > 0 && rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
+  check_reach(*filters.offsets, 0, pitch, rows * pitch);
+  c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), pitch};
+  push(pixel_family(table_, tile).run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
 void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& target,
                            const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear) {
   const ChannelFamily& family = channel_family(table_, tile);
   const std::int32_t most = family.max_pixels[log2_exact(tile.vectors, 3)], wide = tile.lanes * tile.vectors;
-  check_planes(from, "convolution: bad input planes");
   check_planes(target, "convolution: bad output planes");
   if (residual != nullptr) check_residual(*residual, target);
   require(tile.joined == 1 || (from.pitch == target.pitch && step_y == 1 && step_x == 1),
@@ -198,7 +199,6 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   const Planes to = with_joined_rows(target, tile.joined);
   const Planes other = residual != nullptr ? with_joined_rows(*residual, tile.joined) : absent();
   const std::int64_t row_step = std::int64_t{from.pitch} * step_y * tile.joined;  // only one of the two is not 1
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1, "convolution: a step must be at least 1");
   require(tile.rows >= 1 && tile.rows <= kMaxRows && has_columns(tile.columns, step_x), "convolution: no kernel for this tile");
@@ -206,8 +206,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
           "convolution: the tile must divide the width");
   require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
   const char* far = "convolution: a step leads outside the arena";
-  check_reach(*filters.offsets, from, distance(row_step, to.height - 1, far) +
-                                 distance(step_x, to.width - 1, far) + 1);
+  check_input(from, *filters.offsets, distance(row_step, to.height - 1, far) + distance(step_x, to.width - 1, far) + 1);
   for (const Run& run : filters.runs) require(run.size <= wide, "convolution: a run has more filters than its tile");
   const Filters kept = keep_filters(filters, to, tile.lanes);
   const bool direct = whole_vectors(filters, tile.lanes, to, residual != nullptr ? &other : nullptr);
@@ -220,29 +219,32 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
 }
 
-void Program::strided_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
-                           const Planes* residual, std::int32_t step_y, bool clear) {
-  const PixelFamily& family = pixel_family(table_, tile);
+void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& columns, const Tile& tile,
+                        const Planes& from, const Planes& to, const Planes* residual, std::int32_t step_y,
+                        std::int32_t step_x, bool clear) {
+  const RowsFamily& family = table_.rows;
   const Planes other = residual != nullptr ? *residual : absent();
-  require(family.run_strided != nullptr, "convolution: no strided kernels with so many lanes");
-  check_planes(from, "convolution: bad input planes");
+  require(tile.lanes == family.lanes, "convolution: no kernels for rows with so many lanes");
   check_planes(to, "convolution: bad output planes");
-  require(from.space == Space::arena, "convolution: the input must lie in the arena");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
-  require(step_y >= 1, "convolution: a step must be at least 1");
+  require(step_y >= 1 && step_x >= 1 && step_x <= kRowSteps, "convolution: no kernel for these steps");
+  require(columns->size() == filters.offsets->size(), "convolution: one column per entry");
   const std::int64_t wide = (std::int64_t{to.width} + family.lanes - 1) / family.lanes * family.lanes;  // whole vectors
-  check_reach(*filters.offsets, from,
-              distance(std::int64_t{from.pitch} * step_y, to.height - 1, "convolution: a step leads outside the arena") +
-                  2 * wide);
+  const std::int64_t row_step = std::int64_t{from.pitch} * step_y;
+  check_input(from, *filters.offsets,
+              distance(row_step, to.height - 1, "convolution: a step leads outside the arena") + step_x * wide);
   if (residual != nullptr) {
     check_residual(other, to);
     check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
   }
-  for (const Run& run : filters.runs) require(run.size == 1, "convolution: a strided run has one filter");
+  for (const Run& run : filters.runs) require(run.size == 1, "convolution: rows are for runs of one filter");
   require(filters.sets->size() == 0, "filters: sets are for runs of several filters");
-  const ChannelConv c{keep_filters(filters, to, 0), from.base, std::int64_t{from.pitch} * step_y, to.base, to.stride,
-                      other.base, other.stride, 2, to.pitch, to.height, to.width, 1, 1, true, false};
-  push(family.run_strided, c, run_work(filters), to, 0, clear);
+  RowsConv c{keep_filters(filters, to, 0), from.base, row_step, to.base, to.stride, other.base, other.stride,
+             to.pitch, to.height, to.width, nullptr, nullptr};
+  const RowMasks masks = row_masks(*columns, family, from.width, wide, step_x);
+  c.columns = keep(masks.starts);
+  c.masks = keep(masks.lanes);
+  push(family.run[step_x - 1], c, run_work(filters), to, 0, clear);
 }
 
 }  // namespace prunemap

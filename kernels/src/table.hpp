@@ -12,7 +12,7 @@ struct Frame {
   std::int64_t scratch;  // floats from the arena to memory that no other thread uses
 };
 
-enum class Space : std::int32_t { arena, input, output, scratch };
+enum class Space : std::int32_t { arena, input, output };
 
 // Planes of one tensor: pixel (c, y, x) lies at base + c * stride + y * pitch + x. In the arena everything between the
 // pixels, and `before` floats ahead of the first, is zero: rows and planes share these margins as their padding.
@@ -43,7 +43,7 @@ struct Filters {
 };
 
 // Output channels in the lanes, of each run in as few vectors as hold its filters. Output pixel (y, x) reads at
-// in + y * row_step + x * column_step + offset. Also with every second pixel in the lanes, for runs of one filter.
+// in + y * row_step + x * column_step + offset.
 struct ChannelConv {
   Filters filters;
   std::int64_t in, row_step, out, out_stride, residual, residual_stride;
@@ -70,6 +70,16 @@ struct PixelConv {
   Panel panel;            // only where tiles are the outer loop
   std::int32_t rest;      // pixels beyond the last vector: few, so that filters are in the lanes there
   ChannelConv rest_conv;  // the same convolution
+};
+
+// Pixels of a row in the lanes, for runs of one filter. Output pixel (y, x) reads at in + y * row_step + step * x + offset,
+// unless that lies beyond the edges of the row: the masks of an entry, one per output, tell.
+struct RowsConv {
+  Filters filters;
+  std::int64_t in, row_step, out, out_stride, residual, residual_stride;
+  std::int32_t out_pitch, height, width;
+  const std::int32_t* columns;  // where the masks of an entry begin
+  const std::int32_t* masks;
 };
 
 // Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero. The column
@@ -132,7 +142,14 @@ struct PixelFamily {
   std::int32_t max_vectors[kSizes];  // by log2(size); 0: no such tile
   std::int32_t max_rest[kSizes];     // most pixels beyond the last vector; 0: such runs compute one more vector
   StepFunction run;
-  StepFunction run_strided;  // null where narrower vectors do that
+};
+
+constexpr int kRowSteps = 2;  // largest step along a row
+
+struct RowsFamily {
+  std::int32_t lanes;
+  const std::int32_t* disorder;  // with a step above 1: the output that each lane has
+  StepFunction run[kRowSteps];   // by step
 };
 
 struct ChannelFamily {
@@ -157,6 +174,7 @@ struct KernelTable {
   PixelFamily pixel[2];
   ChannelFamily channel[2];
   RoofFamily roof[2];
+  RowsFamily rows;
   StepFunction stage, pool, add;
 };
 

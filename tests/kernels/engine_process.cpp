@@ -132,8 +132,8 @@ const std::map<std::string, Method>& methods() {
   static const std::map<std::string, Method> all = {
       {"pixel_conv", method(&Program::pixel_conv)}, {"panel_conv", method(&Program::panel_conv)},
       {"channel_conv", method(&Program::channel_conv)},
-      {"stage", method(&Program::stage)},           {"staged_conv", method(&Program::staged_conv)},
-      {"pool", method(&Program::pool)},             {"strided_conv", method(&Program::strided_conv)},
+      {"stage", method(&Program::stage)},           {"rows_conv", method(&Program::rows_conv)},
+      {"pool", method(&Program::pool)},
       {"add", method(&Program::add)},               {"function", method(&Program::function)},
   };
   return all;
@@ -186,10 +186,10 @@ class Recorded {
 
   std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, const Moves& moves = {}) const {
     // Memory behind the arena would hide what reaches beyond it.
-    const bool stages = steps.empty() || std::any_of(steps.begin(), steps.end(), [](const Message& message) {
-      return message.method == "staged_conv" || message.method == "panel_conv";
+    const bool copies = steps.empty() || std::any_of(steps.begin(), steps.end(), [](const Message& message) {
+      return message.method == "panel_conv";
     });
-    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, stages ? scratch_ : 0);
+    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, copies ? scratch_ : 0);
     for (const Message& message : steps) apply(*program, message, moves);
     return program;
   }

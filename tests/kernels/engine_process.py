@@ -180,19 +180,11 @@ class Program:
     def stage(self, source: Any, target: Any, phases: Any, step: Any, clear: bool) -> None:
         self._append("stage", source, target, phases, step, clear)
 
-    def staged_conv(
-        self, filters: Any, tile: Any, channels: Any, source: Any, target: Any, residual: Any, scratch: Any,
-        phases: Any, step: Any, clear: bool,
-    ) -> None:  # fmt: skip
-        channels = list(channels)
-        self._append(
-            "staged_conv", filters, tile, channels, source, target, residual, scratch, list(phases), step, clear
-        )
-
-    def strided_conv(
-        self, filters: Any, tile: Any, source: Any, target: Any, residual: Any, step: int, clear: bool
+    def rows_conv(
+        self, filters: Any, columns: Any, tile: Any, source: Any, target: Any, residual: Any, step: Any, clear: bool
     ) -> None:
-        self._append("strided_conv", filters, tile, source, target, residual, step, clear)
+        columns = np.ascontiguousarray(columns)
+        self._append("rows_conv", filters, columns, tile, source, target, residual, step, clear)
 
     def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
         self._append("pool", source, target, maximum, window, count_padding, clear)

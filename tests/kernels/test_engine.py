@@ -177,36 +177,6 @@ def test_broken_others() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"channels": [2]},
-        {"channels": [0, 1]},
-        {"source": planes(64, space=_engine.Space.scratch)},
-        {"scratch": planes(1024)},
-        {"scratch": planes(64, space=_engine.Space.scratch, shape=(3, 4, 4))},
-        {"scratch": planes(200, space=_engine.Space.scratch)},
-        {"phases": [(0, 9), (0, 0)]},
-        {"phases": [(0, 0)]},
-        {"tile": tile(runs_outer=False)},
-        {"filters": filters(sets=sets(s3=3))},
-        {"filters": filters(offsets=np.array([0, 1, 250], np.int32))},
-        {"target": planes(64, space=_engine.Space.scratch)},
-    ],
-)
-def test_broken_staged_convolutions(broken: dict[str, Any]) -> None:
-    built = _engine.Program("portable", 1, ARENA, 32, 32, 256)
-    given = {
-        "filters": filters(), "tile": tile(), "channels": [1], "source": planes(), "target": planes(1024),
-        "residual": None, "scratch": planes(16, space=_engine.Space.scratch), "phases": [(0, 0), (0, 1)],
-        "step": (1, 1), "clear": True,
-    }  # fmt: skip
-    built.staged_conv(**given)
-    built.run(np.zeros(32, np.float32))
-    with pytest.raises(ValueError, match=r"\w"):
-        built.staged_conv(**{**given, **broken})
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
         {"panel": np.zeros(0, np.int32)},
         {"panel": np.zeros((1, 3), np.int32)},
         {"panel": np.array([0, 1, 9999], np.int32)},
@@ -218,7 +188,7 @@ def test_broken_staged_convolutions(broken: dict[str, Any]) -> None:
         {"tile": tile(runs_outer=False, lanes=0)},
         {"filters": filters(offsets=np.array([0, 8, 249], np.int32))},
         {"filters": filters(offsets=np.array([0, 8, -1], np.int32))},
-        {"source": planes(64, space=_engine.Space.scratch)},
+        {"source": planes(0, space=_engine.Space.input, before=0)},
     ],
 )
 def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
@@ -236,8 +206,12 @@ def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"step": 0},
-        {"step": 9999},
+        {"step": (0, 2)},
+        {"step": (2, 0)},
+        {"step": (2, 3)},
+        {"step": (9999, 2)},
+        {"columns": np.zeros(2, np.int32)},
+        {"columns": np.zeros((1, 3), np.int32)},
         {"tile": tile(lanes=3)},
         {"filters": filters()},
         {"filters": filters(runs=ONE, sets=sets(s1=3))},
@@ -250,16 +224,16 @@ def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
         {"residual": planes(4023)},
     ],
 )
-def test_broken_strided_convolutions(broken: dict[str, Any]) -> None:
+def test_broken_convolutions_by_rows(broken: dict[str, Any]) -> None:
     given = {
-        "filters": filters(runs=ONE), "tile": tile(), "source": planes(), "target": planes(1024), "residual": None,
-        "step": 2, "clear": True,
+        "filters": filters(runs=ONE), "columns": np.array([0, 1, -(2**31)], np.int32), "tile": tile(),
+        "source": planes(), "target": planes(1024), "residual": None, "step": (2, 2), "clear": True,
     }  # fmt: skip
     built = program()
-    built.strided_conv(**given)
+    built.rows_conv(**given)
     built.run(np.zeros(32, np.float32))
     with pytest.raises(ValueError, match=r"\w"):
-        built.strided_conv(**{**given, **broken})
+        built.rows_conv(**{**given, **broken})
 
 
 def ends(over: int) -> _engine.Planes:

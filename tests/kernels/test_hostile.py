@@ -89,19 +89,11 @@ def stage(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, cl
     p.stage(source, target, phases, tuple(n.of("step", {"y": 1, "x": 1}).values()), clear)
 
 
-def staged_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+def rows_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
     residual = n.planes("residual", 2048) if clear else None
-    phases = [tuple(n.of(f"phase{i}", {"row": 0, "column": i}).values()) for i in range(2)]
-    scratch = n.planes("scratch", 16, _engine.Space.scratch)
-    channels, step = list(n.of("channel", {"0": 1}).values()), tuple(n.of("step", {"y": 1, "x": 1}).values())
-    tile = n.tile(_engine.families(isa)[0][0], 2)
-    p.staged_conv(n.filters(2), tile, channels, source, target, residual, scratch, phases, step, clear)
-
-
-def strided_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
-    residual = n.planes("residual", 2048) if clear else None
-    tile, step = n.tile(_engine.families(isa)[-1][0], 1), n.of("step", {"y": 2})["y"]
-    p.strided_conv(n.filters(2, size=1), tile, source, target, residual, step, clear)
+    columns = np.array(list(n.of("column", {"0": -1, "1": 0, "2": 1}).values()), np.int32)
+    tile, step = n.tile(_engine.families(isa)[-1][0], 1), tuple(n.of("step", {"y": 1, "x": 2}).values())
+    p.rows_conv(n.filters(2, size=1), columns, tile, source, target, residual, step, clear)
 
 
 def pool(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
@@ -117,9 +109,7 @@ def function(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any,
     p.function("tanh", source, target, clear)
 
 
-SOURCE, TARGET, OTHER, SCRATCH = (
-    [f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual", "scratch")
-)
+SOURCE, TARGET, OTHER = ([f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual"))
 FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
 TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined", "rest", "outer")]
 STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
@@ -128,8 +118,7 @@ STEPS: dict[str, tuple[Append, list[str]]] = {
     "panel_conv": (panel_conv, [*OTHER, *FILTERS, *TILE, "panel.0", "panel.2"]),
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),
     "stage": (stage, ["phase.s", *STAGE]),
-    "staged_conv": (staged_conv, [*OTHER, *SCRATCH, *FILTERS, *TILE, *STAGE, "channel.0"]),
-    "strided_conv": (strided_conv, [*OTHER, *FILTERS, *TILE, "step.y"]),
+    "rows_conv": (rows_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x", "column.0", "column.2"]),
     "pool": (pool, ["pool.max", *(f"window.{key}" for key in WINDOW)]),
     "add": (add, OTHER),
     "function": (function, []),

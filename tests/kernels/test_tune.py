@@ -78,17 +78,6 @@ def test_inputs_that_are_read_once_are_timed_with_a_panel(tasks_of: TasksOf, mon
     assert not any(other.panel for c in ranked(taps) for other in other_orders(taps, c))
 
 
-def test_what_is_staged_channel_by_channel_has_one_order(tasks_of: TasksOf) -> None:
-    model = nn.Sequential(nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8))
-    with torch.no_grad():
-        model[0].weight[:, :, 0] = 0.0
-    (task,) = tasks_of(model, torch.zeros(1, 8, 15, 15))
-    pixels = [c for c in ranked(task) if c.family == "pixels"]
-    assert any(c.dense for c in ranked(task))
-    assert pixels
-    assert not any(other_orders(task, candidate) for candidate in pixels)
-
-
 def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
     (task,) = tasks_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), torch.zeros(1, 3, 2, 2))
     monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))

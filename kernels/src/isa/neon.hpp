@@ -27,7 +27,8 @@ struct Neon {
     even = vuzp1q_f32(a, b);
     odd = vuzp2q_f32(a, b);
   }
-  // The even ones of 2 * lanes floats, as `in_order` takes them.
+  // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
+  static constexpr std::int32_t disorder[] = {0, 1, 2, 3};
   static Vector evens(const float* p) { return vuzp1q_f32(load(p), load(p + lanes)); }
   static Vector in_order(Vector a) { return a; }
   // Lanes and vectors change places.

@@ -32,7 +32,8 @@ struct Portable {
     even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
     odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
   }
-  // The even ones of 2 * lanes floats, as `in_order` takes them.
+  // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
+  static constexpr std::int32_t disorder[] = {0, 1, 2, 3};
   static Vector evens(const float* p) { return __builtin_shufflevector(load(p), load(p + lanes), 0, 2, 4, 6); }
   static Vector in_order(Vector a) { return a; }
   // Lanes and vectors change places.

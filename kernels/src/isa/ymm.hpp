@@ -26,7 +26,8 @@ struct Ymm {
     even = in_order(_mm256_shuffle_ps(a, b, 0x88));
     odd = in_order(_mm256_shuffle_ps(a, b, 0xDD));
   }
-  // The even ones of 2 * lanes floats, as `in_order` takes them.
+  // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
+  static constexpr std::int32_t disorder[] = {0, 1, 4, 5, 2, 3, 6, 7};
   static Vector evens(const float* p) { return _mm256_shuffle_ps(load(p), load(p + lanes), 0x88); }
   // The shuffles above work on halves of 128 bits; this puts their four pairs into the order of the input.
   static Vector in_order(Vector a) { return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xD8)); }
