@@ -46,8 +46,9 @@ struct Avx512 {
   static Square::Vector part(Vector a, int which) {
     return which == 0 ? _mm512_maskz_extractf32x8_ps(0xFF, a, 0) : _mm512_maskz_extractf32x8_ps(0xFF, a, 1);
   }
-  static Vector keep(Vector a, const std::int32_t* mask) {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_loadu_si512(mask)));
+  static Vector mask(const std::int32_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  static Vector keep(Vector a, Vector mask) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_castps_si512(mask)));
   }
 };
 

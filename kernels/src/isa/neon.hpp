@@ -52,8 +52,9 @@ struct Neon {
     }
     if (count & 1) vst1_lane_f32(p, rest, 0);
   }
-  static Vector keep(Vector a, const std::int32_t* mask) {
-    return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(a), vld1q_s32(mask)));
+  static Vector mask(const std::int32_t* p) { return vreinterpretq_f32_s32(vld1q_s32(p)); }
+  static Vector keep(Vector a, Vector mask) {
+    return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(a), vreinterpretq_s32_f32(mask)));
   }
 };
 

@@ -49,10 +49,13 @@ struct Portable {
   static void store_first(float* p, Vector a, int count) {
     std::memcpy(p, &a, static_cast<std::size_t>(count) * sizeof(float));
   }
-  static Vector keep(Vector a, const std::int32_t* mask) {
-    Mask m;
-    std::memcpy(&m, mask, sizeof m);
-    return reinterpret_cast<Vector>(reinterpret_cast<Mask>(a) & m);
+  static Vector mask(const std::int32_t* p) {
+    Vector a;
+    std::memcpy(&a, p, sizeof a);
+    return a;
+  }
+  static Vector keep(Vector a, Vector mask) {
+    return reinterpret_cast<Vector>(reinterpret_cast<Mask>(a) & reinterpret_cast<Mask>(mask));
   }
 };
 

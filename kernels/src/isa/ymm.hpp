@@ -53,9 +53,8 @@ struct Ymm {
     }
   }
   static Vector part(Vector a, int) { return a; }
-  static Vector keep(Vector a, const std::int32_t* mask) {
-    return _mm256_and_ps(a, _mm256_loadu_ps(reinterpret_cast<const float*>(mask)));
-  }
+  static Vector mask(const std::int32_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  static Vector keep(Vector a, Vector mask) { return _mm256_and_ps(a, mask); }
 };
 
 }  // namespace

@@ -21,7 +21,7 @@ void add(const void* parameters, const Frame& frame, std::int64_t begin, std::in
     for (std::int64_t i = 0; i < std::int64_t{a.vectors} * T::lanes; i += T::lanes) {
       Vector value = T::load(from + i);
       if (other != nullptr) value = T::add(value, T::load(other + i));
-      T::store(to + i, T::keep(T::min(high, T::max(low, value)), a.mask + i));
+      T::store(to + i, T::keep(T::min(high, T::max(low, value)), T::mask(a.mask + i)));
     }
   }
 }

@@ -85,7 +85,7 @@ template <class T, int G, int V>
       typename T::Vector a = acc[g][v];
       if (c.residual >= 0) a = T::add(a, T::load(r + v * T::lanes));
       a = T::min(high, T::max(low, a));
-      if (c.mask != nullptr) a = T::keep(a, c.mask + p + v * T::lanes);
+      if (c.mask != nullptr) a = T::keep(a, T::mask(c.mask + p + v * T::lanes));
       T::store(y + v * T::lanes, a);
     }
   }

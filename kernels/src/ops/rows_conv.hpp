@@ -9,7 +9,11 @@
 namespace prunemap {
 namespace {
 
-constexpr int kRowVectors = 4;  // widest tile; eight accumulators in all hide the latency of a multiply-add
+constexpr int kRowVectors = 4;  // widest tile
+constexpr int kTallest = 7;     // tallest, of one vector
+
+// Rows per tile of so many vectors: sums that hide the latency of a multiply-add and have room in registers.
+constexpr int tile_rows(std::int64_t vectors) { return vectors == 1 ? kTallest : vectors == 2 ? 5 : vectors == 3 ? 3 : 2; }
 
 // What an entry reads for T::lanes outputs. With a step the lanes are in disorder, the same for every entry.
 template <class T, int S>
@@ -34,7 +38,7 @@ template <class T, int S>
 template <class T, int S, int R, int V>
 void rows_tile(const RowsConv& c, const Run& run, float* arena, std::int64_t y, std::int64_t x, int last) {
   typename T::Vector acc[R][V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) acc[r][v] = T::set1(c.filters.bias[run.filter]);
@@ -43,20 +47,22 @@ void rows_tile(const RowsConv& c, const Run& run, float* arena, std::int64_t y, 
   const std::int32_t* column = c.columns + run.offsets;
   const float* weight = c.filters.weights + run.weights;
   for (std::int32_t k = 0; k < run.count; ++k) {
-    const std::int32_t* mask = c.masks + column[k] + x;
+    typename T::Vector mask[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) mask[v] = T::mask(c.masks + column[k] + x + v * T::lanes);
     const float* row = at(in, offset[k]);
     const typename T::Vector w = T::set1(weight[k]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r, row += c.row_step)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v)
-        acc[r][v] = T::fma(w, T::keep(row_vector<T, S>(row + S * v * T::lanes), mask + v * T::lanes), acc[r][v]);
+        acc[r][v] = T::fma(w, T::keep(row_vector<T, S>(row + S * v * T::lanes), mask[v]), acc[r][v]);
   }
   const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
   const std::int64_t filter = c.filters.rows[run.filter], here = y * c.out_pitch + x;
   float* out = arena + c.out + filter * c.out_stride + here;
   const float* residual = arena + c.residual + filter * c.residual_stride + here;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r, out += c.out_pitch, residual += c.out_pitch)
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
@@ -73,32 +79,46 @@ void rows_tile(const RowsConv& c, const Run& run, float* arena, std::int64_t y, 
 
 using RowsTile = void (*)(const RowsConv&, const Run&, float*, std::int64_t, std::int64_t, int);
 
+template <class T, int S, int R, int V>
+constexpr RowsTile rows_entry() {
+  if constexpr (R <= tile_rows(V)) {
+    return rows_tile<T, S, R, V>;
+  } else {
+    return nullptr;
+  }
+}
+
+#define PRUNEMAP_ROWS(V)                                                                                        \
+  {rows_entry<T, S, 1, V>(), rows_entry<T, S, 2, V>(), rows_entry<T, S, 3, V>(), rows_entry<T, S, 4, V>(),      \
+   rows_entry<T, S, 5, V>(), rows_entry<T, S, 6, V>(), rows_entry<T, S, 7, V>()}
+
 template <class T, int S>
-constexpr RowsTile rows_tiles[kRowVectors][3] = {  // vectors - 1, log2 rows
-    {rows_tile<T, S, 1, 1>, rows_tile<T, S, 2, 1>, rows_tile<T, S, 4, 1>},
-    {rows_tile<T, S, 1, 2>, rows_tile<T, S, 2, 2>, rows_tile<T, S, 4, 2>},
-    {rows_tile<T, S, 1, 3>, rows_tile<T, S, 2, 3>, nullptr},
-    {rows_tile<T, S, 1, 4>, rows_tile<T, S, 2, 4>, nullptr},
+constexpr RowsTile rows_tiles[kRowVectors][kTallest] = {PRUNEMAP_ROWS(1), PRUNEMAP_ROWS(2), PRUNEMAP_ROWS(3),
+                                                        PRUNEMAP_ROWS(4)};
+
+#undef PRUNEMAP_ROWS
+
+// `count` cut into parts that differ by one at most.
+struct Parts {
+  std::int64_t parts, each, longer;
+  Parts(std::int64_t count, std::int64_t most)
+      : parts((count + most - 1) / most), each(count / parts), longer(count % parts) {}
+  std::int64_t size(std::int64_t i) const { return each + (i < longer ? 1 : 0); }
 };
 
 // Units: runs, of one filter each.
 template <class T, int S>
 void rows_conv(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
   const RowsConv& c = *static_cast<const RowsConv*>(parameters);
-  const std::int64_t vectors = (c.width + T::lanes - 1) / T::lanes;
-  const std::int64_t across = (vectors + kRowVectors - 1) / kRowVectors;
+  const Parts across((c.width + T::lanes - 1) / T::lanes, kRowVectors);
   for (std::int64_t r = begin; r < end; ++r)
-    for (std::int64_t t = 0, from = 0; t < across; ++t) {
-      const std::int64_t wide = vectors / across + (t < vectors % across ? 1 : 0), x = from * T::lanes;
-      const std::int64_t left = c.width - x - (wide - 1) * T::lanes;
+    for (std::int64_t i = 0, x = 0; i < across.parts; ++i) {
+      const std::int64_t vectors = across.size(i), left = c.width - x - (vectors - 1) * T::lanes;
       const int last = static_cast<int>(left < T::lanes ? left : T::lanes);
-      for (std::int64_t y = 0; y < c.height;) {
-        int rows = wide <= 2 ? 2 : 1;  // log2
-        while ((1 << rows) > c.height - y) --rows;
-        rows_tiles<T, S>[wide - 1][rows](c, c.filters.run[r], frame.arena, y, x, last);
-        y += 1 << rows;
-      }
-      from += wide;
+      const Parts down(c.height, tile_rows(vectors));
+      for (std::int64_t j = 0, y = 0; j < down.parts; y += down.size(j++))
+        rows_tiles<T, S>[vectors - 1][down.size(j) - 1](c, c.filters.run[r], frame.arena, y, x, last);
+      x += vectors * T::lanes;
     }
 }
 

@@ -65,7 +65,7 @@ void stage_flat(const Stage& s, const Frame& frame, std::int64_t channel) {
     float* to = plane(s.to, frame, channel * s.phases + f);
     const std::int32_t* mask = s.mask[f];
     for (std::int64_t i = 0; i < std::int64_t{s.vectors} * T::lanes; i += T::lanes)
-      T::store(to + i, T::keep(T::load(shifted + i), mask + i));
+      T::store(to + i, T::keep(T::load(shifted + i), T::mask(mask + i)));
   }
 }
 
@@ -73,8 +73,8 @@ alignas(64) constexpr std::int32_t edge[32] = {-1, -1, -1, -1, -1, -1, -1, -1, -
 
 // All ones in the first `count` of T::lanes lanes.
 template <class T>
-const std::int32_t* first_lanes(std::int64_t count) {
-  return edge + 16 - (count < 0 ? 0 : count < T::lanes ? count : T::lanes);
+typename T::Vector first_lanes(std::int64_t count) {
+  return T::mask(edge + 16 - (count < 0 ? 0 : count < T::lanes ? count : T::lanes));
 }
 
 // Every second float of the rows of phase f; with Both also the others, which are phase f + 1. A row's last vector may
