@@ -79,7 +79,7 @@ typename T::Vector first_lanes(std::int64_t count) {
 
 // Every second float of the rows of phase f; with Both also the others, which are phase f + 1. A row's last vector may
 // run on into the zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond
-// the buffer.
+// the buffer. What lies well within a row needs neither masks nor checks.
 template <class T, bool Both>
 void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
   const Columns c = columns_of(s, f);
@@ -92,7 +92,14 @@ void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, std:
   for (std::int64_t y = 0; y < s.to.height; ++y) {
     const std::int64_t row = s.phase[f].row + y * s.step_y, at = row * s.from.pitch;
     float* line = to + y * pitch;
+    const std::int64_t within = row >= s.from.height ? 0 : Both ? odd : even - 1;
     std::int64_t x = 0;
+    for (; x + T::lanes <= within; x += T::lanes) {
+      typename T::Vector a, b;
+      T::split(from + at + 2 * x, a, b);
+      T::store(line + x, a);
+      if (Both) T::store(line + stride + x, b);
+    }
     for (; row < s.from.height && x < width; x += T::lanes) {
       if (at + 2 * x > left || c.begin + y * pitch + x + T::lanes > stride) break;
       typename T::Vector a, b;
