@@ -133,22 +133,22 @@ template <class T, int G, int V, int W, int Ahead, bool Weights, int P>
   for (; k < count; ++k, ++offset, weight += W) pixel_step<T, G, V>(at(in, *offset), weight, acc[0]);
 }
 
-// A run whose sums are in registers together.
-template <class T, int G, int V>
-[[gnu::always_inline]] inline void pixel_run(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
-  constexpr int P = split<T>(G * V);
-  constexpr int ahead = G >= 4 && G * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
-  typename T::Vector acc[P][G][V] = {};
-  pixel_begin<T, G, V>(c, run.filter, acc[0]);
-  pixel_list<T, G, V, G, ahead, true>(arena + c.in + p, c.filters.offsets + run.offsets, c.filters.weights + run.weights,
-                                      run.count, c.panel.rows == nullptr ? run.count - ahead : 0, acc);
+// H of a run's G filters, from `first` on, whose sums are in registers from the first entry to the last.
+template <class T, int H, int V, int G, int Ahead>
+[[gnu::always_inline]] inline void pixel_part(const PixelConv& c, const Run& run, int first, float* arena, std::int64_t p) {
+  constexpr int P = split<T>(H * V);
+  typename T::Vector acc[P][H][V] = {};
+  pixel_begin<T, H, V>(c, run.filter + first, acc[0]);
+  pixel_list<T, H, V, G, Ahead, true>(arena + c.in + p, c.filters.offsets + run.offsets,
+                                      c.filters.weights + run.weights + first, run.count,
+                                      c.panel.rows == nullptr ? run.count - Ahead : 0, acc);
 #pragma GCC unroll 8
   for (int u = 1; u < P; ++u)
 #pragma GCC unroll 16
-    for (int g = 0; g < G; ++g)
+    for (int g = 0; g < H; ++g)
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) acc[0][g][v] = T::add(acc[0][g][v], acc[u][g][v]);
-  pixel_end<T, G, V>(c, run.filter, arena, p, acc[0]);
+  pixel_end<T, H, V>(c, run.filter + first, arena, p, acc[0]);
 }
 
 // One turn: entries for H of the run's filters, whose sums are taken up where they were left.
@@ -186,11 +186,15 @@ template <class T, int G, int H, int V>
 template <class T, int G, int V>
 void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   constexpr int H = turn_size<T>(G, V);
+  constexpr int ahead = H >= 4 && H * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
   if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
   if constexpr (H == G) {
-    pixel_run<T, G, V>(c, run, arena, p);
-  } else {
+    pixel_part<T, G, V, G, ahead>(c, run, 0, arena, p);
+  } else if (run.count > kTurn) {
     pixel_turns<T, G, H, V>(c, run, arena, p);
+  } else {  // each filter has one turn
+    pixel_part<T, H, V, G, ahead>(c, run, 0, arena, p);
+    for (int first = H; first < G; first += H) pixel_part<T, H, V, G, 0>(c, run, first, arena, p);
   }
 }
 
