@@ -40,10 +40,8 @@ class Alone:
         pieces += [task.residual] if task.residual else []
         starts = [WIDEST + sum(p.size + LINE for p in pieces[:i]) for i in range(len(pieces))]
         shape = task.source.shape
-        arena, scratch = (
-            WIDEST + starts[-1] + pieces[-1].size,
-            max(scratch_size(task, c) for plain in candidates for c in (plain, *other_orders(task, plain))),
-        )
+        arena = WIDEST + starts[-1] + pieces[-1].size
+        scratch = max(scratch_size(task, c) for plain in candidates for c in (plain, *other_orders(task, plain)))
         program = _engine.Program(isa, threads, arena, math.prod(shape), 1, scratch)
         program.stage(*_input(task.source, starts[0]), [(0, 0)], (1, 1), False)
         staged = task.staging.planes.planes(starts[2]) if task.staging else None

@@ -162,9 +162,9 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
   const Filters kept = keep_filters(filters, to, 0);
   return {kept, in, to.base, to.stride, other.base, other.stride,
           masked ? mask(to, family.lanes, vectors) : nullptr,
-          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer,
-          Panel{nullptr, 0, 0, 0}, tile.rest, ChannelConv{kept, in, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest,
-                      1, tile.rest, true, false}};
+          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, Panel{}, tile.rest,
+          ChannelConv{kept, in, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest, 1, tile.rest,
+                      true, false}};
 }
 
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,

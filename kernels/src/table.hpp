@@ -56,7 +56,7 @@ struct ChannelConv {
 // What a tile of pixels reads, copied together into the thread's own memory: row after row of `pitch` floats.
 struct Panel {
   const std::int32_t* rows;  // where each is read, in bytes; null: inputs are read where they are
-  std::int64_t in;
+  std::int64_t in;           // of the whole input, where the rows are counted from
   std::int32_t count, pitch;
 };
 

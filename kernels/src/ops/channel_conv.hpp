@@ -52,14 +52,14 @@ template <int R, int Floats>
   for (int r = 0; r < R; ++r, in += row_step) fetch<Floats>(in);
 }
 
-// The next E entries of a list, for U partial sums in turn. Fetches the inputs that are read `Ahead` entries later.
-template <class T, int Q, int R, int C, int S, int E, int Ahead, int U>
+// The next entries of a list, one for each of U partial sums. Fetches the inputs that are read `Ahead` entries later.
+template <class T, int Q, int R, int C, int S, int Ahead, int U>
 [[gnu::always_inline]] inline void channel_steps(std::int64_t row_step, const float* in, const std::int32_t* offset,
                                                  const float* weight, ChannelBlock<T, Q, R * C> (&acc)[U]) {
 #pragma GCC unroll 8
-  for (int e = 0; e < E; ++e) {
-    if constexpr (Ahead > 0) fetch_rows<R, 1 + (C - 1) * S>(row_step, at(in, offset[e + Ahead]));
-    channel_step<T, Q, R, C, S>(row_step, at(in, offset[e]), weight + e * Q * T::lanes, acc[e % U]);
+  for (int u = 0; u < U; ++u) {
+    if constexpr (Ahead > 0) fetch_rows<R, 1 + (C - 1) * S>(row_step, at(in, offset[u + Ahead]));
+    channel_step<T, Q, R, C, S>(row_step, at(in, offset[u]), weight + u * Q * T::lanes, acc[u]);
   }
 }
 
@@ -114,8 +114,8 @@ template <class T, int Q, int R, int C>
 
 template <class T, int Q, int R, int C, int S>
 void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64_t y, std::int64_t x) {
-  constexpr int U = split<T>(Q * R * C), W = Q * T::lanes, E = U;
-  constexpr int ahead = Q > 1 && Q * R * C >= kBusy ? kEntriesAhead : 0;  // one vector of weights: loads are too many already
+  constexpr int U = split<T>(Q * R * C), W = Q * T::lanes;
+  constexpr int ahead = Q > 1 && Q * R * C >= kBusy ? kEntriesAhead : 0;  // of one vector of weights, loads are too many
   ChannelBlock<T, Q, R * C> acc[U];
 #pragma GCC unroll 8
   for (int u = 0; u < U; ++u)
@@ -129,10 +129,10 @@ void channel_tile(const ChannelConv& c, const Run& run, float* arena, std::int64
   const float* weight = c.filters.weights + run.weights;
   std::int32_t k = 0;
   if constexpr (ahead > 0)
-    for (; k + ahead + E <= run.count; k += E, offset += E, weight += E * W)
-      channel_steps<T, Q, R, C, S, E, ahead>(c.row_step, in, offset, weight, acc);
-  for (; k + E <= run.count; k += E, offset += E, weight += E * W)
-    channel_steps<T, Q, R, C, S, E, 0>(c.row_step, in, offset, weight, acc);
+    for (; k + ahead + U <= run.count; k += U, offset += U, weight += U * W)
+      channel_steps<T, Q, R, C, S, ahead>(c.row_step, in, offset, weight, acc);
+  for (; k + U <= run.count; k += U, offset += U, weight += U * W)
+    channel_steps<T, Q, R, C, S, 0>(c.row_step, in, offset, weight, acc);
   for (; k < run.count; ++k, ++offset, weight += W)
     channel_step<T, Q, R, C, S>(c.row_step, at(in, *offset), weight, acc[0]);
 #pragma GCC unroll 8

@@ -114,9 +114,7 @@ template <class T, int G, int V, int W, int U, int Ahead, bool Weights, int P>
 
 // Entries of a list per turn of its loop: several where they are few multiply-adds for what goes around them. Of more
 // filters, the sums would not stay in their registers.
-constexpr int entries_at_once(int size, int sums) {
-  return sums > 4 ? sums : size < 4 ? 4 : sums;
-}
+constexpr int entries_at_once(int size, int sums) { return size < 4 && sums < 4 ? 4 : sums; }
 
 // `count` entries of a list, of which the inputs of the first `known` are followed by others `Ahead` entries later.
 template <class T, int G, int V, int W, int Ahead, bool Weights, int P>
