@@ -69,10 +69,10 @@ class Geometry:
         body = align(self.shape[0], WIDEST) if self.is_vector else self.shape[0] * self.stride
         return align(self.before) + body
 
-    def planes(self, start: int, space: _engine.Space = _engine.Space.arena) -> _engine.Planes:
+    def planes(self, start: int) -> _engine.Planes:
         """The planes when the memory begins at ``start``, a multiple of a cache line."""
         base = start + align(self.before)
-        return _engine.Planes(space, base, self.stride, self.before, self.pitch, self.shape)
+        return _engine.Planes(_engine.Space.arena, base, self.stride, self.before, self.pitch, self.shape)
 
     def as_row(self, start: int) -> _engine.Planes:
         """A vector seen as one plane of one row, for operations that walk planes."""
