@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,12 @@ class Trial:
     def inside(self) -> bool:
         """Whether the measurement lies inside the predicted band."""
         return self.drawn.prediction.low <= self.measurement.median_ms <= self.drawn.prediction.high
+
+    def judging(self, profile: Profile) -> Trial:
+        """The same measurement held against what another profile of the network predicts."""
+        mapping = self.drawn.mapping
+        drawn = replace(self.drawn, prediction=profile.predict(profile.network, mapping))
+        return replace(self, drawn=drawn, predicted_layers=profile.model().layers_ms(mapping))
 
 
 @dataclass(frozen=True)

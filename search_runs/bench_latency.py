@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..envs import build_network, default_input_shape
 from ..envs.datasets import Split
 from ..envs.training import Phase, train
-from ..latency import Profile, cached_profile
+from ..latency import MODELS, Profile, cached_profile
 from ..latency.validation import HALVES, Trial, agreement, by_scheme, draw_mappings, validate
 from ..pruning import Network, capture
 from ..pruning.errors import PrunemapError
@@ -52,23 +52,25 @@ _BY_SCHEME = (
 
 
 def latency(args: Namespace) -> int:
-    """Profile, then draw mappings, then train a little, compile, measure and compare."""
+    """Profile for every model, then draw mappings, train a little, compile, measure, and judge all models by that."""
     if args.mappings < FEWEST:
         raise PrunemapError(f"--mappings {args.mappings}: at least {FEWEST} are needed to tell anything")
+    for name in args.model:
+        MODELS[name]  # refused before anything is measured
     if args.plot is not None:
         pictures.need_matplotlib()
     shape = args.shape or default_input_shape(args.network, **args.options)
     model = build_network(args.network, seed=args.seed, **args.options).eval()
     structure = capture(model, torch.zeros(1, *shape))
-    profile = _profile(args, structure)
-    drawn = draw_mappings(profile, args.mappings, args.highest_rate, np.random.default_rng(args.seed))
+    profiles = _profiles(args, structure)
+    drawn = draw_mappings(profiles[0], args.mappings, args.highest_rate, np.random.default_rng(args.seed))
     notice(f"training {args.network} for {_PHASE.epochs * _IMAGES // _PHASE.batch} steps")
     train_briefly(model, structure, args.seed)
     with progress_bar() as report:
-        trials = validate(profile, model, torch.zeros(1, *shape), drawn, report)
-    _show(args, profile, trials)
+        trials = validate(profiles[0], model, torch.zeros(1, *shape), drawn, report)
+    _show(args, [(profile, [trial.judging(profile) for trial in trials]) for profile in profiles])
     if args.plot is not None:
-        pictures.predictions(trials, profile, args.network, args.plot)
+        pictures.predictions(trials, profiles[0], args.network, args.plot)
         notice(f"drawn to {args.plot}")
     return 0
 
@@ -88,39 +90,48 @@ def train_briefly(model: nn.Module, structure: Network, seed: int) -> None:
     train(model, Split((patterns + _NOISE * noise).contiguous(), labels), _PHASE, seed)
 
 
-def _profile(args: Namespace, structure: Network) -> Profile:
+def _profiles(args: Namespace, structure: Network) -> list[Profile]:
+    """The file that was named, or what every model needs, measured here."""
     if args.profile is not None:
         found = Profile.load(args.profile)
         found.check_machine()
         found.predict(structure, Mapping())
-        return found
-    schemes = args.schemes or _PRICED.get(args.model, _EVERY_FAMILY)
+        return [found]
+    return [_profile(args, structure, name) for name in args.model]
+
+
+def _profile(args: Namespace, structure: Network, model: str) -> Profile:
+    schemes = args.schemes or _PRICED.get(model, _EVERY_FAMILY)
     with progress_bar() as report:
-        return cached_profile(
-            structure, schemes, args.rates, args.threads, isa=args.isa, model=args.model, progress=report
+        return cached_profile(structure, schemes, args.rates, args.threads, isa=args.isa, model=model, progress=report)
+
+
+def _show(args: Namespace, judged: Sequence[tuple[Profile, Sequence[Trial]]]) -> None:
+    found = [(profile, trials, *_rows(profile, trials)) for profile, trials in judged]
+    if args.format != "table":
+        show([row for _, _, halves, schemes in found for row in halves + schemes], (), args.format)
+        return
+    for profile, trials, halves, schemes in found:
+        show(
+            halves,
+            _COLUMNS,
+            title=f"{args.network}, model {profile.planned_for}, whole networks\n{profile.machine.fingerprint()}",
+        )
+        show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
+        dense = np.array([trial.dense_ms for trial in trials])
+        remark(
+            f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the "
+            f"mappings; {halves[-1]['unstable']} of {len(trials)} measurements unstable, "
+            f"{halves[-1]['disturbed']} disturbed"
         )
 
 
-def _show(args: Namespace, profile: Profile, trials: Sequence[Trial]) -> None:
-    dense_ms = profile.predict(profile.network, Mapping()).ms
-    rows = [_row(half, [t for t in trials if t.drawn.half == half], dense_ms) for half in HALVES]
-    rows.append(_row("all", trials, dense_ms))
-    schemes = [asdict(entry) for entry in by_scheme(profile, trials)]
-    if args.format != "table":
-        rows += schemes
-        show(rows, (), args.format)
-        return
-    dense = np.array([trial.dense_ms for trial in trials])
-    show(
-        rows,
-        _COLUMNS,
-        title=f"{args.network}, model {profile.planned_for}, whole networks\n{profile.machine.fingerprint()}",
-    )
-    show(schemes, _BY_SCHEME, title="layers inside these networks, by their scheme")
-    remark(
-        f"dense: {profile.dense_ms:.4f} ms in the profile, {dense.min():.4f} to {dense.max():.4f} ms beside the "
-        f"mappings; {rows[-1]['unstable']} of {len(trials)} measurements unstable, {rows[-1]['disturbed']} disturbed"
-    )
+def _rows(profile: Profile, trials: Sequence[Trial]) -> tuple[list[Row], list[Row]]:
+    """One model's rows of the halves and of both, and of the schemes."""
+    model, dense_ms = {"model": profile.planned_for}, profile.predict(profile.network, Mapping()).ms
+    groups = {half: [trial for trial in trials if trial.drawn.half == half] for half in HALVES} | {"all": trials}
+    halves = [model | _row(half, own, dense_ms) for half, own in groups.items()]
+    return halves, [model | asdict(entry) for entry in by_scheme(profile, trials)]
 
 
 def _row(half: str, trials: Sequence[Trial], dense_ms: float) -> Row:

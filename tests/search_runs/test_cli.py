@@ -316,18 +316,30 @@ def test_bench_latency_compares_predictions_with_measurements(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     options = ["--network", "resnet8", "--options", "width=4,in_channels=1", "--shape", "1x8x8", "--mappings", "4"]
-    few = ["--schemes", "simd:4", "--rates", "2", "--format", "json"]
+    models = ["table", "piecewise-linear"]
+    few = ["--schemes", "simd:4", "--rates", "2", "--model", ",".join(models), "--format", "json"]
     assert cli.main(["bench", "latency", *options, *few]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["half"] for row in rows if "half" in row] == ["independent", "log-uniform", "all"]
-    assert all(row["mean"] >= 0 and row["constant"] >= 0 for row in rows if "half" in row)
-    assert all(0 <= row[flag] <= row["mappings"] for row in rows[:3] for flag in ("unstable", "disturbed"))
-    assert {row["scheme"] for row in rows if "scheme" in row} == {"dense", "simd:4"}
+    halves = [row for row in rows if "half" in row]
+    told = ["independent", "log-uniform", "all"]
+    assert [(row["model"], row["half"]) for row in halves] == list(product(models, told))
+    assert all(row["mean"] >= 0 and row["constant"] >= 0 for row in halves)
+    assert all(0 <= row[flag] <= row["mappings"] for row in halves for flag in ("unstable", "disturbed"))
+    table, linear = halves[:3], halves[3:]
+    assert [row["constant"] for row in table] == [row["constant"] for row in linear]  # the same measurements
+    assert [row["mean"] for row in table] != [row["mean"] for row in linear]
+    schemes = {(row["model"], row["scheme"]) for row in rows if "scheme" in row}
+    assert schemes == set(product(models, ["dense", "simd:4"]))
 
 
-def test_bench_latency_refuses_too_few_mappings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "latency", "--network", "resnet8", "--mappings", "2"]) == 2
-    assert "at least 4" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "reason"), [(["--mappings", "2"], "at least 4"), (["--model", "table,tabel"], "did you mean table?")]
+)
+def test_bench_latency_refuses_before_it_measures(
+    capsys: pytest.CaptureFixture[str], words: list[str], reason: str
+) -> None:
+    assert cli.main(["bench", "latency", "--network", "resnet8", "--shape", "3x8x8", *words]) == 2
+    assert reason in one_line(capsys.readouterr().err)
 
 
 def test_bench_grid_measures_every_width(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "../table.hpp"
+#include "clamp.hpp"
 #include "fetch.hpp"
 
 namespace prunemap {
@@ -66,25 +67,31 @@ template <class T, int Q, int R, int C, int S, int Ahead, int U>
 // A vector of output channels, as it is.
 template <class T, int Q>
 [[gnu::always_inline]] inline void store_direct(const ChannelConv& c, const Run& run, float* arena,
-                                                const ChannelBlock<T, Q, 1>& acc) {
-  const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
+                                                ChannelBlock<T, Q, 1>& acc) {
   const std::int64_t row = c.filters.rows[run.filter];
+  float* to = arena + c.out + row;
+  if (c.residual >= 0) {
 #pragma GCC unroll 4
-  for (int q = 0; q < Q; ++q) {
-    typename T::Vector a = acc[0][q];
-    if (c.residual >= 0) a = T::add(a, T::load(arena + c.residual + row + q * T::lanes));
-    T::store(arena + c.out + row + q * T::lanes, T::min(high, T::max(low, a)));
+    for (int q = 0; q < Q; ++q) acc[0][q] = T::add(acc[0][q], T::load(arena + c.residual + row + q * T::lanes));
   }
+  clamp<T>(c.filters.low, c.filters.high, acc);
+#pragma GCC unroll 4
+  for (int q = 0; q < Q; ++q) T::store(to + q * T::lanes, acc[0][q]);
 }
 
-// Into planes: lanes are channels here and pixels there, so that squares of both are transposed.
+// Into planes: lanes are channels here and pixels there, so that squares of both are transposed. Nothing of `c` is read
+// between stores, which could have changed it for all the compiler knows.
 template <class T, int Q, int R, int C>
 [[gnu::always_inline]] inline void store_planes(const ChannelConv& c, const Run& run, float* arena, std::int64_t at,
                                                 const ChannelBlock<T, Q, R * C>& acc) {
   using Square = typename T::Square;
   constexpr int B = Square::lanes;
-  const typename Square::Vector low = Square::set1(c.filters.low), high = Square::set1(c.filters.high);
   const std::int32_t* rows = c.filters.rows + run.filter;
+  const std::int64_t pitch = c.out_pitch, out_stride = c.out_stride, residual_stride = c.residual_stride;
+  const bool adds = c.residual >= 0;
+  const float low = c.filters.low, high = c.filters.high;
+  const float* from = arena + c.residual + at;
+  float* to = arena + c.out + at;
 #pragma GCC unroll 4
   for (int q = 0; q < Q; ++q)
 #pragma GCC unroll 4
@@ -94,20 +101,23 @@ template <class T, int Q, int R, int C>
 #pragma GCC unroll 8
         for (int x = 0; x < C; x += B) {
           const int count = C - x < B ? C - x : B;
-          typename Square::Vector square[B];
+          typename Square::Vector square[1][B];
 #pragma GCC unroll 8
-          for (int p = 0; p < B; ++p) square[p] = T::part(acc[r * C + (p < count ? x + p : x)][q], part);
-          Square::transpose(square);
-          const std::int64_t here = at + r * c.out_pitch + x;
+          for (int p = 0; p < B; ++p) square[0][p] = T::part(acc[r * C + (p < count ? x + p : x)][q], part);
+          Square::transpose(square[0]);
+          const std::int64_t here = r * pitch + x;
+          if (adds) {
+#pragma GCC unroll 8
+            for (int g = 0; g < B; ++g) {
+              if (rows[g] < 0) break;
+              square[0][g] = Square::add(square[0][g], Square::load(from + rows[g] * residual_stride + here));
+            }
+          }
+          clamp<Square>(low, high, square);
 #pragma GCC unroll 8
           for (int g = 0; g < B; ++g) {
-            const std::int64_t row = rows[g];
-            if (row < 0) break;
-            typename Square::Vector a = square[g];
-            if (c.residual >= 0)
-              a = Square::add(a, Square::load(arena + c.residual + row * c.residual_stride + here));
-            a = Square::min(high, Square::max(low, a));
-            Square::store_first(arena + c.out + row * c.out_stride + here, a, count);
+            if (rows[g] < 0) break;
+            Square::store_first(to + rows[g] * out_stride + here, square[0][g], count);
           }
         }
 }

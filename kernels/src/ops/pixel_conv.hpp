@@ -4,6 +4,7 @@
 
 #include "../table.hpp"
 #include "channel_conv.hpp"
+#include "clamp.hpp"
 #include "fetch.hpp"
 
 namespace prunemap {
@@ -71,24 +72,42 @@ template <class T, int G, int V>
   }
 }
 
+// One step for all sums before the next, and no parameter read between stores, which could have changed it for all the
+// compiler knows: after short lists this is much of a tile's time.
 template <class T, int G, int V>
 [[gnu::always_inline]] inline void pixel_end(const PixelConv& c, std::int32_t filter, float* arena, std::int64_t p,
-                                             const typename T::Vector (&acc)[G][V]) {
-  const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
+                                             const typename T::Vector (&sums)[G][V]) {
+  const std::int32_t* rows = c.filters.rows + filter;
+  const std::int32_t* mask = c.mask;
+  typename T::Vector acc[G][V];
+  float* to[G];
 #pragma GCC unroll 16
   for (int g = 0; g < G; ++g) {
-    const std::int64_t row = c.filters.rows[filter + g];
-    float* y = arena + c.out + row * c.out_stride + p;
-    const float* r = arena + c.residual + row * c.residual_stride + p;
+    to[g] = arena + c.out + rows[g] * c.out_stride + p;
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) {
-      typename T::Vector a = acc[g][v];
-      if (c.residual >= 0) a = T::add(a, T::load(r + v * T::lanes));
-      a = T::min(high, T::max(low, a));
-      if (c.mask != nullptr) a = T::keep(a, T::mask(c.mask + p + v * T::lanes));
-      T::store(y + v * T::lanes, a);
+    for (int v = 0; v < V; ++v) acc[g][v] = sums[g][v];
+  }
+  if (c.residual >= 0) {
+#pragma GCC unroll 16
+    for (int g = 0; g < G; ++g) {
+      const float* from = arena + c.residual + rows[g] * c.residual_stride + p;
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[g][v] = T::add(acc[g][v], T::load(from + v * T::lanes));
     }
   }
+  clamp<T>(c.filters.low, c.filters.high, acc);
+  if (mask != nullptr) {
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) {
+      const typename T::Vector keep = T::mask(mask + p + v * T::lanes);
+#pragma GCC unroll 16
+      for (int g = 0; g < G; ++g) acc[g][v] = T::keep(acc[g][v], keep);
+    }
+  }
+#pragma GCC unroll 16
+  for (int g = 0; g < G; ++g)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) T::store(to[g] + v * T::lanes, acc[g][v]);
 }
 
 // What is added in the end may come from far away, and where tiles go from plane to plane no prefetcher of a CPU

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../table.hpp"
+#include "clamp.hpp"
 #include "fetch.hpp"
 
 namespace prunemap {
@@ -58,23 +59,26 @@ void rows_tile(const RowsConv& c, const Run& run, float* arena, std::int64_t y, 
       for (int v = 0; v < V; ++v)
         acc[r][v] = T::fma(w, T::keep(row_vector<T, S>(row + S * v * T::lanes), mask[v]), acc[r][v]);
   }
-  const typename T::Vector low = T::set1(c.filters.low), high = T::set1(c.filters.high);
-  const std::int64_t filter = c.filters.rows[run.filter], here = y * c.out_pitch + x;
+  const std::int64_t filter = c.filters.rows[run.filter], here = y * c.out_pitch + x, pitch = c.out_pitch;
   float* out = arena + c.out + filter * c.out_stride + here;
-  const float* residual = arena + c.residual + filter * c.residual_stride + here;
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r, out += c.out_pitch, residual += c.out_pitch)
+  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      typename T::Vector a = row_in_order<T, S>(acc[r][v]);
-      if (c.residual >= 0) a = T::add(a, T::load(residual + v * T::lanes));
-      a = T::min(high, T::max(low, a));
-      if (v < V - 1) {
-        T::store(out + v * T::lanes, a);
-      } else {
-        T::store_first(out + v * T::lanes, a, last);
-      }
-    }
+    for (int v = 0; v < V; ++v) acc[r][v] = row_in_order<T, S>(acc[r][v]);
+  if (c.residual >= 0) {
+    const float* from = arena + c.residual + filter * c.residual_stride + here;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r, from += pitch)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[r][v] = T::add(acc[r][v], T::load(from + v * T::lanes));
+  }
+  clamp<T>(c.filters.low, c.filters.high, acc);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r, out += pitch) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V - 1; ++v) T::store(out + v * T::lanes, acc[r][v]);
+    T::store_first(out + (V - 1) * T::lanes, acc[r][V - 1], last);
+  }
 }
 
 using RowsTile = void (*)(const RowsConv&, const Run&, float*, std::int64_t, std::int64_t, int);
