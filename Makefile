@@ -12,9 +12,10 @@ ENGINE := $(addprefix tests/kernels/test_,convolution.py engine.py hostile.py co
 PER_ENGINE := not at_once and not go_on and not layers_beyond and not tables_are_refused
 build-engine = cmake -S . -B build/$(1) -DPRUNEMAP_ENGINE_PROCESS=ON $(2) > /dev/null && cmake --build build/$(1) --parallel
 test-engine  = PYTHONPATH=tests/kernels $(BIN)/pytest -q -p engine_process -p no:cacheprovider --engine "$(1)" $(ENGINE) -k "$(2)"
+PRINT_ISAS   = from prunemap.kernels import isas; print(*isas(), sep=';')
 need         = @for tool in $(1); do command -v $$tool > /dev/null || { echo "$$tool is missing: $(2)"; exit 1; }; done
 
-.PHONY: help install demo test lint check-neon check-sanitizers bench clean
+.PHONY: help install demo test test-searches test-kernels test-others lint check-neon check-sanitizers bench clean
 
 help:
 	@echo "make demo    set up .venv and run a real search on the bundled digits data"
@@ -40,8 +41,16 @@ demo: $(STAMP)
 	$(BIN)/prunemap compare runs/digits
 	$(BIN)/prunemap replay runs/digits
 
+# Parts that take about as long: two side by side take half the time.
+PARTS := searches kernels others
 test: $(STAMP) lint
-	$(BIN)/pytest
+	@echo "the tests run in $(words $(PARTS)) parts, two at a time, each shown when it is done"
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(PARTS:%=test-%)
+
+test-searches test-kernels test-others: $(STAMP)
+test-searches: ; $(BIN)/pytest tests/search_runs
+test-kernels:  ; $(BIN)/pytest tests/kernels
+test-others:   ; $(BIN)/pytest --ignore=tests/search_runs --ignore=tests/kernels
 
 # mypy follows imports by path, so it is shown the tree as it looks once installed.
 lint: $(STAMP)
@@ -57,10 +66,10 @@ check-neon: $(STAMP)
 	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static)
 	$(call test-engine,qemu-aarch64 build/neon/kernels/engine_process,$(PER_ENGINE))
 
-# Little optimisation: what is read and written is the same, and it compiles faster.
+# Little optimisation: what is read and written is the same, and it compiles faster. Of the ISAs, those that can run here.
 check-sanitizers: $(STAMP)
 	$(call need,cmake g++,apt-get install cmake g++)
-	$(call build-engine,sanitized,-DPRUNEMAP_OPTIMIZE=-O1 \
+	$(call build-engine,sanitized,-DPRUNEMAP_OPTIMIZE=-O1 -DPRUNEMAP_ISAS="$$($(BIN)/python -c "$(PRINT_ISAS)")" \
 	  -DCMAKE_CXX_FLAGS="-g1 -fsanitize=address$(,)undefined -fno-sanitize-recover=all")
 	$(call test-engine,build/sanitized/kernels/engine_process,$(PER_ENGINE) and not real_numbers)
 
