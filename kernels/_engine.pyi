@@ -33,7 +33,7 @@ class Filters:
 
 class Tile:
     def __init__(
-        self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, runs_outer: bool
+        self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, passes: int, runs_outer: bool
     ) -> None: ...
 
 class Program:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -15,11 +16,13 @@ from . import _engine
 from .layout import Geometry, Staging, taps, walks_rows
 from .operations import Clamp, Convolution
 from .pack import (
+    Bools,
     Floats,
     Ints,
     Matrix,
     Packed,
     Runs,
+    join_passes,
     make_runs,
     pack,
     pack_jammed,
@@ -54,6 +57,8 @@ class Candidate:
         jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
         panel: Whether what a tile reads is copied together first, as matrix products do with their operands (Goto and
             van de Geijn, ACM TOMS 2008); all runs of a tile come before the next tile then (``pixels``).
+        passes: Passes over a tile, each with so many input channels that the first-level cache holds what all runs read
+            of them; the sums wait in between (``pixels``).
     """
 
     family: Family
@@ -69,10 +74,11 @@ class Candidate:
     dense: bool = False
     jammed: bool = False
     panel: bool = False
+    passes: int = 1
 
     @property
-    def panel_pitch(self) -> int:
-        """Floats from one row of a panel to the next."""
+    def tile_floats(self) -> int:
+        """Pixels of a tile, with pixels in the lanes: from one row of a panel to the next."""
         return self.vectors * self.lanes
 
     @property
@@ -94,7 +100,8 @@ class Candidate:
             )
         order = "runs>tiles" if self.runs_outer else "tiles>runs"
         flags = [name for name in ("reordered", "jammed", "panel", "dense") if getattr(self, name)]
-        return " ".join([self.family, tile, order, *flags])
+        passes = [f"in {self.passes}"] if self.passes > 1 else []
+        return " ".join([self.family, tile, order, *flags, *passes])
 
 
 @dataclass(frozen=True)
@@ -192,22 +199,49 @@ class Task:
         return kernel == (1, 1) and len(self.convolution.inputs) == 1 and bool(self.matrix.mask.any())
 
     def panel(self, candidate: Candidate) -> npt.NDArray[np.int32]:
-        """Where the rows of a candidate's panel are read: every position that some filter reads."""
-        used = self.structure(candidate).matrix.mask.any(axis=0)
-        return self._offsets(candidate.family)[0, used].astype(np.int32)
+        """(passes, rows): where the rows of a candidate's panel are read: every position that some filter reads.
+
+        A pass that has fewer than another reads its last one again.
+        """
+        offsets, used = self._offsets(candidate.family)[0], self._used(candidate)
+        parts = [begin + np.flatnonzero(used[begin:end]) for begin, end in self._passes(candidate)]
+        rows = max(map(len, parts))
+        return np.stack([offsets[np.pad(part, (0, rows - len(part)), "edge")] for part in parts]).astype(np.int32)
+
+    def passes(self, candidate: Candidate) -> int:
+        """Passes after which every part of the channels that are read has fit the first-level cache."""
+        taps = self.taps
+        channels = int(self._used(candidate).reshape(-1, taps).any(axis=1).sum())
+        return -(-channels // self._cached_channels(candidate))
+
+    def _used(self, candidate: Candidate) -> Bools:
+        """(positions,): whether some filter reads it."""
+        return np.asarray(self.structure(candidate).matrix.mask.any(axis=0))
+
+    def _passes(self, candidate: Candidate) -> list[tuple[int, int]]:
+        """The positions of each pass: of equally many channels that are read."""
+        channels = np.flatnonzero(self._used(candidate).reshape(-1, self.taps).any(axis=1))
+        firsts = [int(part[0]) * self.taps for part in np.array_split(channels, candidate.passes)]
+        return list(pairwise([0, *firsts[1:], len(self._used(candidate))]))
+
+    @property
+    def taps(self) -> int:
+        """Positions of one input channel."""
+        return math.prod(self.convolution.weight.shape[2:])
+
+    def _cached_channels(self, candidate: Candidate) -> int:
+        """Input channels of which the first-level cache holds what a tile reads."""
+        return max(1, FIRST_LEVEL // self.channel_bytes(candidate.family, candidate.tile_floats))
 
     def _block(self, candidate: Candidate) -> int:
-        """Positions whose inputs the first-level cache holds while a tile is computed; all, if each is read once."""
-        taps = math.prod(self.convolution.weight.shape[2:])
-        channels = FIRST_LEVEL // (4 * candidate.vectors * candidate.lanes + self.span)
-        return taps * max(1, channels) if taps > 1 else max(1, self.matrix.mask.shape[1])
+        """Positions whose inputs the first-level cache holds while a run is computed; all, if each is read once."""
+        alone = self.taps == 1 or candidate.passes > 1
+        return max(1, self.matrix.mask.shape[1]) if alone else self.taps * self._cached_channels(candidate)
 
-    @cached_property
-    def span(self) -> int:
-        """Bytes of a plane between the first and the last tap."""
-        c = self.convolution
-        rows, columns = ((c.weight.shape[2 + axis] - 1) * c.dilation[axis] for axis in (0, 1))
-        return int(4 * (rows * self.source.pitch + columns) // (c.stride[0] * c.stride[1]))
+    def channel_bytes(self, family: Family, floats: int) -> int:
+        """Bytes of an input channel, of all its planes, that the taps read for so many outputs in a row."""
+        apart = np.diff(np.sort(self._offsets(family)[0, : self.taps]))
+        return 4 * int(floats + np.minimum(apart, floats).sum())
 
     def structure(self, candidate: Candidate) -> Structure:
         """What a candidate computes: remembered, since many candidates share it."""
@@ -235,9 +269,20 @@ class Task:
             packed = pack(structure.matrix, structure.runs, positions)
             columns = np.tile(self._columns(), len(offsets))[packed.offsets]
             return replace(packed, offsets=offsets.reshape(-1)[packed.offsets].astype(np.int32), columns=columns)
+        if candidate.passes == 1:
+            return self._lists(candidate, structure.matrix, offsets)
+        return join_passes(
+            [
+                self._lists(candidate, structure.matrix.part(begin, end), offsets[:, begin:end])
+                for begin, end in self._passes(candidate)
+            ]
+        )
+
+    def _lists(self, candidate: Candidate, matrix: Matrix, offsets: Ints) -> Packed:
+        runs = self.structure(candidate).runs
         if candidate.jammed:
-            return pack_jammed(structure.matrix, structure.runs, offsets, self._block(candidate))
-        return pack(structure.matrix, structure.runs, offsets, candidate.run_lanes)
+            return pack_jammed(matrix, runs, offsets, self._block(candidate))
+        return pack(matrix, runs, offsets, candidate.run_lanes)
 
     def filters(self, packed: Packed) -> _engine.Filters:
         """What the engine takes."""
@@ -286,13 +331,16 @@ def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
 
 
 def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
-    """The candidate with tiles as the outer loop, where there are several, and with a panel for each too."""
+    """The candidate with tiles as the outer loop, where there are several; with a panel for each; in several passes."""
     if candidate.family == "rows":  # a run reads what no other reads
         return []
     tiles = replace(candidate, runs_outer=False)
     if candidate.family == "channels":
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []
-    return [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
+    orders = [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
+    whole = _fitted(replace(orders[-1], rest=0), task.target, 0)
+    passes = task.passes(whole) if len(task.convolution.inputs) == 1 else 1
+    return [*orders, replace(whole, passes=passes)] if passes > 1 else orders
 
 
 def _pixel_candidates(

@@ -6,6 +6,7 @@ has none. The finer the runs the fewer zeros are stored, the wider the more work
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -49,6 +50,11 @@ class Matrix:
     def kept(self) -> Ints:
         """(filters,): weights that must be computed."""
         return _count_bits(self.bits)
+
+    def part(self, begin: int, end: int) -> Matrix:
+        """The weights of some positions."""
+        weights, mask = self.weights[:, begin:end], self.mask[:, begin:end]
+        return Matrix(np.ascontiguousarray(weights), np.ascontiguousarray(mask), self.groups)
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,12 @@ class Packed:
         """The same lists for inputs that are copied together.
 
         Args:
-            panel: (rows,): the offset that each row of the panel holds.
+            panel: (passes, rows): the offset that each row of the panel holds.
             pitch: Floats from one row to the next.
         """
-        order = np.argsort(panel)
-        rows = order[np.searchsorted(panel, self.offsets, sorter=order)]
+        held = panel.reshape(-1)
+        order = np.argsort(held)
+        rows = order[np.searchsorted(held, self.offsets, sorter=order)] % panel.shape[1]
         return replace(self, offsets=(rows * pitch).astype(np.int32))
 
 
@@ -242,6 +249,19 @@ def pack_jammed(matrix: Matrix, runs: Runs, offsets: Ints, block: int) -> Packed
     begins, stores = (np.cumsum(each) - each for each in (entries, stored))
     table = np.stack([begins, stores, entries, runs.starts, runs.sizes], axis=1).astype(np.int64)
     return Packed(table, listed, weights, runs.order.astype(np.int32), sets)
+
+
+def join_passes(parts: Sequence[Packed]) -> Packed:
+    """The lists of several passes, one after the other: the runs of each are those of the first, with other entries."""
+    tables, listed, stored = [], 0, 0
+    for part in parts:
+        tables.append(part.runs + np.array([listed, stored, 0, 0, 0]))
+        listed += len(part.offsets)
+        stored += len(part.weights)
+    offsets, weights, sets = (
+        np.concatenate(arrays) for arrays in zip(*((p.offsets, p.weights, p.sets) for p in parts), strict=True)
+    )
+    return Packed(np.concatenate(tables), offsets, weights, parts[0].rows, sets)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,10 @@ class Place:
 
 
 def scratch_size(task: Task, candidate: Candidate) -> int:
-    """Floats that a thread needs to copy a tile's inputs."""
-    return len(task.panel(candidate)) * candidate.panel_pitch if candidate.panel else 0
+    """Floats that a thread needs to copy a tile's inputs and to leave its sums between passes."""
+    rows = task.panel(candidate).shape[1] if candidate.panel else 0
+    slots = len(task.structure(candidate).runs.order) if candidate.passes > 1 else 0
+    return (rows + slots) * candidate.tile_floats
 
 
 def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, place: Place, clear: bool) -> None:
@@ -43,13 +45,13 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
 def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append the convolution's step."""
     c = candidate
-    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.runs_outer)
+    tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.passes, c.runs_outer)
     panel = task.panel(c) if c.panel else None
-    filters = task.filters(packed if panel is None else packed.in_panel(panel, c.panel_pitch))
+    filters = task.filters(packed if panel is None else packed.in_panel(panel, c.tile_floats))
     source = place.staged if task.reads_staged(c.family) else place.source
     assert source is not None
     if panel is not None:
-        program.panel_conv(filters, panel, tile, source, place.target, place.residual, place.clear)
+        program.panel_conv(filters, panel.reshape(-1), tile, source, place.target, place.residual, place.clear)
     elif c.family == "rows":
         columns, step = packed.columns, task.convolution.stride
         program.rows_conv(filters, columns, tile, source, place.target, place.residual, step, place.clear)

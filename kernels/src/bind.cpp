@@ -169,11 +169,11 @@ void bind_types(py::module_& m) {
            py::arg("rows"), py::arg("clamp"), py::arg("sets") = Array<std::int32_t>(0));
   py::class_<Tile>(m, "Tile")
       .def(py::init([](std::int32_t lanes, std::int32_t vectors, std::int32_t rows, std::int32_t columns,
-                       std::int32_t joined, std::int32_t rest, bool outer) {
-             return Tile{lanes, vectors, rows, columns, joined, rest, outer};
+                       std::int32_t joined, std::int32_t rest, std::int32_t passes, bool outer) {
+             return Tile{lanes, vectors, rows, columns, joined, rest, passes, outer};
            }),
            py::arg("lanes"), py::arg("vectors"), py::arg("rows"), py::arg("columns"),
-           py::arg("joined"), py::arg("rest"), py::arg("runs_outer"));
+           py::arg("joined"), py::arg("rest"), py::arg("passes"), py::arg("runs_outer"));
 }
 
 void add_pool(Program& program, const Planes& from, const Planes& to, bool maximum,

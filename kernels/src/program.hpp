@@ -31,6 +31,7 @@ struct Tile {
   std::int32_t rows, columns;  // channel family: output pixels
   std::int32_t joined;         // channel family: rows with nothing between them that are walked as one
   std::int32_t rest;           // pixel family: pixels beyond the last vector that have filters in the lanes; 0: none
+  std::int32_t passes;         // pixel family: over a tile, each with runs of its own for the same filters
   bool runs_outer;
 };
 
@@ -45,7 +46,7 @@ class Program {
   void pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                   const Planes* residual, bool clear);
   // A pixel_conv that copies what a tile reads into a panel of the scratch memory: one row per offset of `panel`, as long
-  // as a tile. The lists lead there.
+  // as a tile; of several passes equally many for each. The lists lead there.
   void panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile, const Planes& from,
                   const Planes& to, const Planes* residual, bool clear);
   void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
@@ -97,10 +98,10 @@ class Program {
   template <class T>
   const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
-  Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes);
-  // Lists lead from `in`; where to is not checked.
+  Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes, std::int32_t passes = 1);
+  // Lists lead from `in`; where to is not checked. `scratch`: floats of the scratch memory that are taken.
   PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
-                            const Planes* residual);
+                            const Planes* residual, std::int64_t scratch);
   const std::int32_t* mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift = 0);
   bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;

@@ -69,6 +69,19 @@ std::int64_t jammed_weights(const FilterData& data, const Run& run) {
   return weights;
 }
 
+// Every pass must have the same filters in the same runs: what one leaves the next takes up.
+void check_passes(const FilterData& data, const Tile& tile) {
+  require(tile.passes >= 1 && data.runs.size() % static_cast<std::size_t>(tile.passes) == 0,
+          "convolution: every pass must have equally many runs");
+  if (tile.passes == 1) return;
+  require(!tile.runs_outer && tile.rest == 0, "convolution: passes serve all runs of a tile, and whole vectors");
+  const std::size_t each = data.runs.size() / static_cast<std::size_t>(tile.passes);
+  for (std::size_t i = each; i < data.runs.size(); ++i) {
+    const Run &run = data.runs[i], &before = data.runs[i - each];
+    require(run.filter == before.filter && run.size == before.size, "convolution: passes differ in their runs");
+  }
+}
+
 // Offsets as kernels take them.
 std::vector<std::int32_t> in_bytes(const Buffer<std::int32_t>& floats) {
   constexpr std::int32_t size = sizeof(float), most = INT32_MAX / size;
@@ -117,7 +130,7 @@ Planes with_joined_rows(Planes p, std::int32_t rows) {
 
 }  // namespace
 
-Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int32_t lanes) {
+Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int32_t lanes, std::int32_t passes) {
   const auto offsets = static_cast<std::int64_t>(data.offsets->size());
   const auto weights = static_cast<std::int64_t>(data.weights->size());
   const auto slots = static_cast<std::int64_t>(data.rows->size());
@@ -136,12 +149,12 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   }
   for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
   return {keep(data.runs), keep(in_bytes(*data.offsets)), keep(data.weights), keep(data.bias), keep(data.rows),
-          blocks > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()),
+          blocks > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
           static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
 PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
-                                   const Planes* residual) {
+                                   const Planes* residual, std::int64_t scratch) {
   const PixelFamily& family = pixel_family(table_, tile);
   const Planes other = residual != nullptr ? *residual : absent();
   check_planes(to, "convolution: bad output planes");
@@ -159,17 +172,22 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
   const std::int64_t whole = check_rest(filters, tile, to, family);
   const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
   const bool masked = has_others(to, family, tile, filters);
-  const Filters kept = keep_filters(filters, to, 0);
+  check_passes(filters, tile);
+  const std::int32_t pitch = tile.passes > 1 ? tile.vectors * tile.lanes : 0;
+  require(std::int64_t{pitch} * static_cast<std::int64_t>(filters.rows->size()) <= scratch_ - scratch,
+          "convolution: sums between passes do not fit their memory");
+  const Filters kept = keep_filters(filters, to, 0, tile.passes);
   return {kept, in, to.base, to.stride, other.base, other.stride,
           masked ? mask(to, family.lanes, vectors) : nullptr,
-          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, Panel{}, tile.rest,
+          static_cast<std::int32_t>(whole), static_cast<std::int32_t>(tiles), tile.runs_outer, Panel{},
+          Passes{tile.passes, pitch, true, true, 0}, tile.rest,
           ChannelConv{kept, in, 0, to.base, to.stride, other.base, other.stride, 1, to.pitch, 1, tile.rest, 1, tile.rest,
                       true, false}};
 }
 
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                          const Planes* residual, bool clear) {
-  const PixelConv c = make_pixel_conv(filters, tile, from.base, to, residual);
+  const PixelConv c = make_pixel_conv(filters, tile, from.base, to, residual, 0);
   check_input(from, *filters.offsets, vectors_of(to, tile.lanes) * tile.lanes);
   push(pixel_family(table_, tile).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
        std::int64_t{c.vectors} * tile.lanes, clear);
@@ -178,11 +196,15 @@ void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Plan
 void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile,
                          const Planes& from, const Planes& to, const Planes* residual, bool clear) {
   require(!tile.runs_outer, "convolution: a panel serves all runs of a tile");
-  PixelConv c = make_pixel_conv(filters, tile, 0, to, residual);
-  check_input(from, *panel, vectors_of(to, tile.lanes) * tile.lanes);
-  const auto rows = static_cast<std::int64_t>(panel->size());
+  require(tile.passes >= 1 && tile.vectors >= 1 && tile.lanes >= 1 && tile.vectors <= INT32_MAX / tile.lanes,
+          "convolution: no kernel for this tile");
   const std::int32_t pitch = tile.vectors * tile.lanes;
-  require(rows > 0 && rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
+  const std::int64_t rows = static_cast<std::int64_t>(panel->size()) / tile.passes;
+  require(rows > 0 && rows * tile.passes == static_cast<std::int64_t>(panel->size()),
+          "convolution: every pass must have equally many rows of the panel");
+  require(rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
+  PixelConv c = make_pixel_conv(filters, tile, 0, to, residual, rows * pitch);
+  check_input(from, *panel, vectors_of(to, tile.lanes) * tile.lanes);
   check_reach(*filters.offsets, 0, pitch, rows * pitch);
   c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), pitch};
   push(pixel_family(table_, tile).run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * tile.lanes, clear);
@@ -207,6 +229,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
   const char* far = "convolution: a step leads outside the arena";
   check_input(from, *filters.offsets, distance(row_step, to.height - 1, far) + distance(step_x, to.width - 1, far) + 1);
+  require(tile.passes == 1, "convolution: passes are for the pixel family");
   for (const Run& run : filters.runs) require(run.size <= wide, "convolution: a run has more filters than its tile");
   const Filters kept = keep_filters(filters, to, tile.lanes);
   const bool direct = whole_vectors(filters, tile.lanes, to, residual != nullptr ? &other : nullptr);
@@ -224,7 +247,7 @@ void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& c
                         std::int32_t step_x, bool clear) {
   const RowsFamily& family = table_.rows;
   const Planes other = residual != nullptr ? *residual : absent();
-  require(tile.lanes == family.lanes, "convolution: no kernels for rows with so many lanes");
+  require(tile.lanes == family.lanes && tile.passes == 1, "convolution: no kernels for rows with so many lanes, or passes");
   check_planes(to, "convolution: bad output planes");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1 && step_x <= kRowSteps, "convolution: no kernel for these steps");

@@ -38,7 +38,7 @@ struct Filters {
   const float* bias;         // per filter slot
   const std::int32_t* rows;  // output channel of a filter slot, -1 for a slot that only pads
   const std::int32_t* sets;  // kSets per block of a run: how many entries each set of its filters reads; null: all read all
-  std::int32_t runs, blocks;
+  std::int32_t runs, blocks;  // runs: of each pass, where there are several
   float low, high;
 };
 
@@ -53,11 +53,19 @@ struct ChannelConv {
   bool direct;  // the output is a plain vector, written without transposing
 };
 
-// What a tile of pixels reads, copied together into the thread's own memory: row after row of `pitch` floats.
+// What a tile of pixels reads in a pass, copied together into the thread's own memory: row after row of `pitch` floats.
 struct Panel {
-  const std::int32_t* rows;  // where each is read, in bytes; null: inputs are read where they are
+  const std::int32_t* rows;  // where each is read, in bytes, `count` for each pass; null: inputs are read where they are
   std::int64_t in;           // of the whole input, where the rows are counted from
   std::int32_t count, pitch;
+};
+
+// Passes over a tile, each with a part of the input channels, that all runs read while the first-level cache holds it.
+// Meanwhile the sums of the tile wait in the thread's own memory, `pitch` floats of each filter slot.
+struct Passes {
+  std::int32_t count, pitch;
+  bool first, last;   // which one is under way
+  std::int64_t sums;  // from the arena
 };
 
 // Pixels in the lanes. Input and output have one pitch, so that planes are walked as flat arrays of `vectors` vectors.
@@ -68,6 +76,7 @@ struct PixelConv {
   std::int32_t vectors, tiles;
   bool runs_outer;
   Panel panel;            // only where tiles are the outer loop
+  Passes passes;          // several only where tiles are the outer loop
   std::int32_t rest;      // pixels beyond the last vector: few, so that filters are in the lanes there
   ChannelConv rest_conv;  // the same convolution
 };

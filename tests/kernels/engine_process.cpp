@@ -74,7 +74,7 @@ class Decoder {
     value = p;
   }
   void read(Planes& p) { p = take<std::optional<Planes>>().value(); }
-  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.joined, t.rest, t.runs_outer); }
+  void read(Tile& t) { read_all(t.lanes, t.vectors, t.rows, t.columns, t.joined, t.rest, t.passes, t.runs_outer); }
   void read(Pool& p) {
     p.from = take<Planes>();
     p.to = take<Planes>();
@@ -184,12 +184,18 @@ class Recorded {
     methods().at(message.method)(program, decoder);
   }
 
+  // Without scratch memory, where that will do: behind the arena, it would hide what reaches beyond it.
   std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, const Moves& moves = {}) const {
-    // Memory behind the arena would hide what reaches beyond it.
-    const bool copies = steps.empty() || std::any_of(steps.begin(), steps.end(), [](const Message& message) {
-      return message.method == "panel_conv";
-    });
-    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, copies ? scratch_ : 0);
+    if (!steps.empty() && scratch_ > 0) try {
+        return build(steps, threads, arena, 0, moves);
+      } catch (const std::invalid_argument&) {
+      }
+    return build(steps, threads, arena, scratch_, moves);
+  }
+
+  std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, std::int64_t scratch,
+                                 const Moves& moves) const {
+    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, scratch);
     for (const Message& message : steps) apply(*program, message, moves);
     return program;
   }

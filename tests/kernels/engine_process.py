@@ -141,10 +141,10 @@ class Filters(Part):
 
 class Tile(Part):
     def __init__(
-        self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, runs_outer: bool
+        self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, passes: int, runs_outer: bool
     ) -> None:
-        REAL["Tile"](lanes, vectors, rows, columns, joined, rest, runs_outer)
-        self.parts = (lanes, vectors, rows, columns, joined, rest, runs_outer)
+        self.parts = (lanes, vectors, rows, columns, joined, rest, passes, runs_outer)
+        REAL["Tile"](*self.parts)
 
 
 REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile")}

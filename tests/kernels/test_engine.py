@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,17 @@ def program() -> _engine.Program:
 
 def tile(**changed: Any) -> _engine.Tile:
     return _engine.Tile(
-        **{"lanes": 4, "vectors": 2, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "runs_outer": True, **changed}
+        **{
+            "lanes": 4,
+            "vectors": 2,
+            "rows": 1,
+            "columns": 1,
+            "joined": 1,
+            "rest": 0,
+            "passes": 1,
+            "runs_outer": True,
+            **changed,
+        }
     )
 
 
@@ -185,6 +196,10 @@ def test_broken_others() -> None:
         {"tile": tile()},
         {"tile": tile(runs_outer=False, vectors=0)},
         {"tile": tile(runs_outer=False, lanes=0)},
+        {"tile": tile(runs_outer=False, vectors=2**29)},
+        {"tile": tile(runs_outer=False, passes=0)},
+        {"tile": tile(runs_outer=False, passes=-1)},
+        {"tile": tile(runs_outer=False, passes=2)},
         {"filters": filters(offsets=np.array([0, 8, 249], np.int32))},
         {"filters": filters(offsets=np.array([0, 8, -1], np.int32))},
         {"source": planes(0, space=_engine.Space.input, before=0)},
@@ -200,6 +215,50 @@ def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
     built.run(np.zeros(32, np.float32))
     with pytest.raises(ValueError, match=r"\w"):
         built.panel_conv(**{**given, **broken})
+
+
+def in_passes(**changed: Any) -> _engine.Filters:
+    """Two passes over the same two filters."""
+    runs = np.array([[0, 0, 1, 0, 2], [1, 2, 2, 0, 2]], np.int64)
+    return filters(**{"runs": runs, "offsets": np.array([0, 0, 8], np.int32), **changed})
+
+
+@pytest.mark.parametrize("panel", [None, np.array([0, 1, 6, 6], np.int32)], ids=["in_place", "panel"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"tile": tile(passes=2)},
+        {"tile": tile(runs_outer=False, passes=0)},
+        {"tile": tile(runs_outer=False, passes=-2)},
+        {"tile": tile(runs_outer=False, passes=3)},
+        {"tile": tile(runs_outer=False, passes=2**31 - 1)},
+        {"tile": tile(runs_outer=False, passes=2, vectors=6)},
+        {"tile": tile(runs_outer=False, passes=2, rest=4)},
+        {"filters": in_passes(runs=np.array([[0, 0, 1, 0, 2], [1, 2, 2, 1, 1]], np.int64))},
+        {"filters": in_passes(runs=np.array([[0, 0, 3, 0, 2]], np.int64))},
+        {"filters": in_passes(rows=np.array([0, 1, *[-1] * 40], np.int32), bias=np.zeros(42, np.float32))},
+    ],
+)
+def test_broken_convolutions_in_passes(panel: Any, broken: dict[str, Any]) -> None:
+    built = _engine.Program("portable", 1, ARENA, 32, 32, 2 * 8 + 2 * 8)
+    given = {
+        "filters": in_passes(), "tile": tile(runs_outer=False, passes=2), "source": planes(), "target": planes(1024),
+        "residual": None, "clear": True,
+    }  # fmt: skip
+    append = built.pixel_conv if panel is None else partial(built.panel_conv, panel=panel)
+    append(**given)
+    built.run(np.zeros(32, np.float32))
+    with pytest.raises(ValueError, match=r"\w"):
+        append(**{**given, **broken})
+
+
+def test_other_families_make_one_pass() -> None:
+    with pytest.raises(ValueError, match="passes"):
+        program().channel_conv(filters(), tile(passes=2), planes(), planes(1024), None, (1, 1), False)
+    with pytest.raises(ValueError, match="passes"):
+        program().rows_conv(
+            filters(runs=ONE), np.zeros(3, np.int32), tile(passes=2), planes(), planes(1024), None, (1, 1), False
+        )
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ class Numbers:
         return _engine.Planes(self._spaces.get(name, space), n["base"], n["stride"], n["before"], n["pitch"], shape)
 
     def tile(self, lanes: int, vectors: int, outer: int = 1) -> _engine.Tile:
-        n = self.of("tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0})
+        n = self.of(
+            "tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "passes": 1}
+        )
         return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": outer})["outer"] % 2))
 
     def filters(self, width: int, size: int = 2) -> _engine.Filters:
@@ -111,7 +113,7 @@ def function(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any,
 
 SOURCE, TARGET, OTHER = ([f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual"))
 FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
-TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined", "rest", "outer")]
+TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined", "rest", "passes", "outer")]
 STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),

@@ -63,13 +63,33 @@ template <class T, int G, int V>
 }
 
 template <class T, int G, int V>
-[[gnu::always_inline]] inline void pixel_begin(const PixelConv& c, std::int32_t filter, typename T::Vector (&acc)[G][V]) {
+[[gnu::always_inline]] inline void pixel_begin(const PixelConv& c, std::int32_t filter, const float* arena,
+                                               typename T::Vector (&acc)[G][V]) {
   const float* bias = c.filters.bias + filter;
+  const float* sums = arena + c.passes.sums + std::int64_t{filter} * c.passes.pitch;
+  if (c.passes.first) {
 #pragma GCC unroll 16
-  for (int g = 0; g < G; ++g) {
+    for (int g = 0; g < G; ++g)
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) acc[g][v] = T::set1(bias[g]);
+      for (int v = 0; v < V; ++v) acc[g][v] = T::set1(bias[g]);
+  } else {
+#pragma GCC unroll 16
+    for (int g = 0; g < G; ++g)
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) acc[g][v] = T::load(sums + g * c.passes.pitch + v * T::lanes);
   }
+}
+
+// Sums that wait for the next pass.
+template <class T, int G, int V>
+[[gnu::always_inline]] inline void pixel_wait(const PixelConv& c, std::int32_t filter, float* arena,
+                                              const typename T::Vector (&acc)[G][V]) {
+  const std::int64_t pitch = c.passes.pitch;
+  float* sums = arena + c.passes.sums + filter * pitch;
+#pragma GCC unroll 16
+  for (int g = 0; g < G; ++g, sums += pitch)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) T::store(sums + v * T::lanes, acc[g][v]);
 }
 
 // One step for all sums before the next, and no parameter read between stores, which could have changed it for all the
@@ -77,6 +97,7 @@ template <class T, int G, int V>
 template <class T, int G, int V>
 [[gnu::always_inline]] inline void pixel_end(const PixelConv& c, std::int32_t filter, float* arena, std::int64_t p,
                                              const typename T::Vector (&sums)[G][V]) {
+  if (!c.passes.last) return pixel_wait<T, G, V>(c, filter, arena, sums);
   const std::int32_t* rows = c.filters.rows + filter;
   const std::int32_t* mask = c.mask;
   typename T::Vector acc[G][V];
@@ -155,7 +176,7 @@ template <class T, int H, int V, int G, int Ahead>
 [[gnu::always_inline]] inline void pixel_part(const PixelConv& c, const Run& run, int first, float* arena, std::int64_t p) {
   constexpr int P = split<T>(H * V);
   typename T::Vector acc[P][H][V] = {};
-  pixel_begin<T, H, V>(c, run.filter + first, acc[0]);
+  pixel_begin<T, H, V>(c, run.filter + first, arena, acc[0]);
   pixel_list<T, H, V, G, Ahead, true>(arena + c.in + p, c.filters.offsets + run.offsets,
                                       c.filters.weights + run.weights + first, run.count,
                                       c.panel.rows == nullptr ? run.count - Ahead : 0, acc);
@@ -192,7 +213,7 @@ template <class T, int G, int H, int V>
   const float* in = arena + c.in + p;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
-  for (int t = 0; t <= last; ++t) pixel_begin<T, H, V>(c, run.filter + t * H, acc[t]);
+  for (int t = 0; t <= last; ++t) pixel_begin<T, H, V>(c, run.filter + t * H, arena, acc[t]);
   for (std::int32_t left = run.count; left > 0; left -= kTurn, offset += kTurn, weight += kTurn * G) {
     for (int t = 0; t < last; ++t) pixel_turn<T, H, V, G, 0, true>(in, offset, weight + t * H, left, acc[t]);
     pixel_turn<T, H, V, G, kTurn, false>(in, offset, weight + last * H, left, acc[last]);
@@ -204,7 +225,7 @@ template <class T, int G, int V>
 void pixel_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   constexpr int H = turn_size<T>(G, V);
   constexpr int ahead = H >= 4 && H * V >= kBusy ? kEntriesAhead : 0;  // of fewer filters, pixels are many loads
-  if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, V * T::lanes>(c, run, arena, p);
+  if (c.residual >= 0 && !c.runs_outer && c.passes.last) fetch_residual<G, V * T::lanes>(c, run, arena, p);
   if constexpr (H == G) {
     pixel_part<T, G, V, G, ahead>(c, run, 0, arena, p);
   } else if (run.count > kTurn) {
@@ -245,7 +266,7 @@ template <class T, int G, int V, int S>
 template <class T, int G, int V>
 void jammed_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
   typename T::Vector acc[G][V];
-  pixel_begin<T, G, V>(c, run.filter, acc);
+  pixel_begin<T, G, V>(c, run.filter, arena, acc);
   const std::int32_t* counts = c.filters.sets + (&run - c.filters.run) * c.filters.blocks * kSets;
   const std::int32_t* offset = c.filters.offsets + run.offsets;
   const float* weight = c.filters.weights + run.weights;
@@ -296,10 +317,11 @@ void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
   tiles[c.rest - 1](c.rest_conv, run, arena, 0, p);
 }
 
-// Copies what a tile reads next to one another, so that every run finds whole lines there, and has `c` read them.
+// Copies what a tile reads in a pass next to one another, so that every run finds whole lines there, and has `c` read them.
 template <class T>
-void fill_panel(PixelConv& c, const Frame& frame, std::int64_t p, std::int64_t vectors) {
-  const Panel& panel = c.panel;
+void fill_panel(PixelConv& c, const Frame& frame, std::int32_t pass, std::int64_t p, std::int64_t vectors) {
+  Panel panel = c.panel;
+  panel.rows += pass * panel.count;
   const float* from = frame.arena + panel.in + p;
   float* to = frame.arena + frame.scratch;
   for (std::int32_t row = 0; row < panel.count; ++row, to += panel.pitch) {
@@ -324,19 +346,23 @@ void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, 
   const auto& tiles = pixel_tiles<T>.tile[c.filters.sets != nullptr ? 1 : 0];
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
   const auto vectors_of = [=](std::int64_t t) { return each + (t < longer ? 1 : 0); };
-  const auto one = [&](std::int64_t t, std::int64_t r) {
-    const Run& run = c.filters.run[r];
+  const auto one = [&](std::int64_t t, const Run& run) {
     if (t == c.tiles) return pixel_rest<T>(c, run, frame.arena);
     tiles[size_code(run.size)][vectors_of(t) - 1](c, run, frame.arena, first(t) * T::lanes);
   };
   if (c.runs_outer) {
     for (std::int64_t r = run_begin; r < run_end; ++r)
-      for (std::int64_t t = tile_begin; t < tile_end; ++t) one(t, r);
+      for (std::int64_t t = tile_begin; t < tile_end; ++t) one(t, c.filters.run[r]);
   } else {
-    for (std::int64_t t = tile_begin; t < tile_end; ++t) {
-      if (c.panel.rows != nullptr) fill_panel<T>(c, frame, first(t) * T::lanes, t == c.tiles ? 1 : vectors_of(t));
-      for (std::int64_t r = run_begin; r < run_end; ++r) one(t, r);
-    }
+    c.passes.sums = frame.scratch + (c.panel.rows != nullptr ? std::int64_t{c.panel.count} * c.panel.pitch : 0);
+    for (std::int64_t t = tile_begin; t < tile_end; ++t)
+      for (std::int32_t pass = 0; pass < c.passes.count; ++pass) {
+        const Run* run = c.filters.run + std::int64_t{pass} * c.filters.runs;
+        c.passes.first = pass == 0;
+        c.passes.last = pass == c.passes.count - 1;
+        if (c.panel.rows != nullptr) fill_panel<T>(c, frame, pass, first(t) * T::lanes, t == c.tiles ? 1 : vectors_of(t));
+        for (std::int64_t r = run_begin; r < run_end; ++r) one(t, run[r]);
+      }
   }
 }
 
