@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ROOMS  := pruning kernels latency envs agents search_runs
+PARTS  := searches kernels others
 CPP    := $(shell find kernels latency -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
 
 , := ,
@@ -15,7 +16,7 @@ test-engine  = PYTHONPATH=tests/kernels $(BIN)/pytest -q -p engine_process -p no
 PRINT_ISAS   = from prunemap.kernels import isas; print(*isas(), sep=';')
 need         = @for tool in $(1); do command -v $$tool > /dev/null || { echo "$$tool is missing: $(2)"; exit 1; }; done
 
-.PHONY: help install demo test test-searches test-kernels test-others lint check-neon check-sanitizers bench clean
+.PHONY: help install demo test $(PARTS:%=test-%) lint check-neon check-sanitizers bench clean
 
 help:
 	@echo "make demo    set up .venv and run a real search on the bundled digits data"
@@ -41,13 +42,12 @@ demo: $(STAMP)
 	$(BIN)/prunemap compare runs/digits
 	$(BIN)/prunemap replay runs/digits
 
-# Parts that take about as long: two side by side take half the time.
-PARTS := searches kernels others
 test: $(STAMP) lint
 	@echo "the tests run in $(words $(PARTS)) parts, two at a time, each shown when it is done"
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target $(PARTS:%=test-%)
 
-test-searches test-kernels test-others: $(STAMP)
+$(PARTS:%=test-%): export OMP_NUM_THREADS := 1
+$(PARTS:%=test-%): $(STAMP)
 test-searches: ; $(BIN)/pytest tests/search_runs
 test-kernels:  ; $(BIN)/pytest tests/kernels
 test-others:   ; $(BIN)/pytest --ignore=tests/search_runs --ignore=tests/kernels

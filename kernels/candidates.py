@@ -203,29 +203,31 @@ class Task:
 
         A pass that has fewer than another reads its last one again.
         """
-        offsets, used = self._offsets(candidate.family)[0], self._used(candidate)
-        parts = [begin + np.flatnonzero(used[begin:end]) for begin, end in self._passes(candidate)]
+        offsets = self._offsets(candidate.family)[0]
+        parts = [begin + np.flatnonzero(self.used[begin:end]) for begin, end in self._pass_ranges(candidate.passes)]
         rows = max(map(len, parts))
         return np.stack([offsets[np.pad(part, (0, rows - len(part)), "edge")] for part in parts]).astype(np.int32)
 
-    def passes(self, candidate: Candidate) -> int:
-        """Passes after which every part of the channels that are read has fit the first-level cache."""
-        taps = self.taps
-        channels = int(self._used(candidate).reshape(-1, taps).any(axis=1).sum())
-        return -(-channels // self._cached_channels(candidate))
+    def passes_needed(self, candidate: Candidate) -> int:
+        """The fewest passes of which each reads no more channels than the first-level cache holds."""
+        return -(-len(self._used_channels) // self._cached_channels(candidate))
 
-    def _used(self, candidate: Candidate) -> Bools:
-        """(positions,): whether some filter reads it."""
-        return np.asarray(self.structure(candidate).matrix.mask.any(axis=0))
+    @cached_property
+    def used(self) -> Bools:
+        """(positions,): whether some filter reads it; the dense form of a layer reads no more."""
+        return np.asarray(self.matrix.mask.any(axis=0))
 
-    def _passes(self, candidate: Candidate) -> list[tuple[int, int]]:
-        """The positions of each pass: of equally many channels that are read."""
-        channels = np.flatnonzero(self._used(candidate).reshape(-1, self.taps).any(axis=1))
-        firsts = [int(part[0]) * self.taps for part in np.array_split(channels, candidate.passes)]
-        return list(pairwise([0, *firsts[1:], len(self._used(candidate))]))
+    @cached_property
+    def _used_channels(self) -> Ints:
+        return np.flatnonzero(self.used.reshape(-1, self.tap_count).any(axis=1))
+
+    def _pass_ranges(self, passes: int) -> list[tuple[int, int]]:
+        """The positions of each pass: of as many channels that are read as any other, or one less."""
+        firsts = [int(part[0]) * self.tap_count for part in np.array_split(self._used_channels, passes)[1:]]
+        return list(pairwise([0, *firsts, len(self.used)]))
 
     @property
-    def taps(self) -> int:
+    def tap_count(self) -> int:
         """Positions of one input channel."""
         return math.prod(self.convolution.weight.shape[2:])
 
@@ -234,14 +236,25 @@ class Task:
         return max(1, FIRST_LEVEL // self.channel_bytes(candidate.family, candidate.tile_floats))
 
     def _block(self, candidate: Candidate) -> int:
-        """Positions whose inputs the first-level cache holds while a run is computed; all, if each is read once."""
-        alone = self.taps == 1 or candidate.passes > 1
-        return max(1, self.matrix.mask.shape[1]) if alone else self.taps * self._cached_channels(candidate)
+        """Positions whose inputs the first-level cache holds while a run is computed.
+
+        All of them where each is read once, and in passes, which are as small anyway.
+        """
+        if self.tap_count == 1 or candidate.passes > 1:
+            return max(1, int(self.matrix.mask.shape[1]))
+        return self.tap_count * self._cached_channels(candidate)
 
     def channel_bytes(self, family: Family, floats: int) -> int:
         """Bytes of an input channel, of all its planes, that the taps read for so many outputs in a row."""
-        apart = np.diff(np.sort(self._offsets(family)[0, : self.taps]))
-        return 4 * int(floats + np.minimum(apart, floats).sum())
+        sorted_taps = self._sorted_taps[self.reads_staged(family)]
+        apart = sorted_taps[1:] - sorted_taps[:-1]
+        return 4 * (floats + int(np.minimum(apart, floats).sum()))
+
+    @cached_property
+    def _sorted_taps(self) -> dict[bool, Ints]:
+        """Where the taps of a channel read, in the order of memory; whether of the rearranged input."""
+        read = {False: self._direct_offsets} | ({True: self._staged_offsets} if self.staging else {})
+        return {staged: np.sort(offsets[0, : self.tap_count]) for staged, offsets in read.items()}
 
     def structure(self, candidate: Candidate) -> Structure:
         """What a candidate computes: remembered, since many candidates share it."""
@@ -274,7 +287,7 @@ class Task:
         return join_passes(
             [
                 self._lists(candidate, structure.matrix.part(begin, end), offsets[:, begin:end])
-                for begin, end in self._passes(candidate)
+                for begin, end in self._pass_ranges(candidate.passes)
             ]
         )
 
@@ -291,7 +304,7 @@ class Task:
 
     def _offsets(self, family: Family) -> Ints:
         """(groups, positions): where a family reads each position."""
-        return self._staged_offsets() if self.reads_staged(family) else self._direct_offsets()
+        return self._staged_offsets if self.reads_staged(family) else self._direct_offsets
 
     def _taps(self, axis: int) -> Ints:
         """How far below, or right of, an output each tap of the kernel reads."""
@@ -302,11 +315,13 @@ class Task:
         """(positions,): how far right of an output each position of a channel of its own reads."""
         return np.tile(self._taps(1), self.convolution.weight.shape[2]).astype(np.int32)
 
+    @cached_property
     def _direct_offsets(self) -> Ints:
         c = self.convolution
         kernel = self._taps(0)[:, None] * self.source.pitch + self._taps(1)
         return (c.inputs[:, :, None] * self.source.stride + kernel.reshape(-1)).reshape(len(c.inputs), -1)
 
+    @cached_property
     def _staged_offsets(self) -> Ints:
         assert self.staging is not None
         c, geometry = self.convolution, self.staging.geometry
@@ -339,7 +354,7 @@ def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []
     orders = [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
     whole = _fitted(replace(orders[-1], rest=0), task.target, 0)
-    passes = task.passes(whole) if len(task.convolution.inputs) == 1 else 1
+    passes = task.passes_needed(whole) if len(task.convolution.inputs) == 1 else 1
     return [*orders, replace(whole, passes=passes)] if passes > 1 else orders
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping as AbstractMapping
 import numpy as np
 import numpy.typing as npt
 
-from .candidates import FIRST_LEVEL, Candidate, Task
+from .candidates import FIRST_LEVEL, Candidate, Family, Task
 from .layout import LINE
 from .pack import Ints, slots_of
 from .pitches import COPY
@@ -65,15 +65,15 @@ def _pixel_tile(task: Task, candidate: Candidate, rate: Rates, vectors: int) -> 
     products = structure.kept if candidate.jammed else counts * sizes
     load = rate.aligned if task.convolution.weight.shape[2:] == (1, 1) else rate.misaligned
     loads = counts * vectors * load + products / 2.0
-    fetched = _fetched(task, candidate, counts, lines, FETCH)
+    fetched = _fetched(task, candidate.family, counts, lines, FETCH)
     work = np.maximum(np.maximum(products * vectors * rate.registers, loads), np.maximum(fetched, counts * LATENCY))
     loops = (1 << sizes) - 1 if candidate.jammed else 1
     return float((work + 20.0 + MISPREDICTED * loops + 4.0 * sizes * vectors * rate.registers).sum())
 
 
-def _fetched(task: Task, candidate: Candidate, counts: Ints, lines: float, cycles: float) -> Floats:
+def _fetched(task: Task, family: Family, counts: Ints, lines: float, cycles: float) -> Floats:
     """Cycles for the inputs of lists of so many entries, of ``lines`` each, where the first level cannot hold them."""
-    if task.source.shape[0] * task.channel_bytes(candidate.family, int(lines * LINE)) <= FIRST_LEVEL:
+    if task.source.shape[0] * task.channel_bytes(family, int(lines * LINE)) <= FIRST_LEVEL:
         return np.zeros(len(counts))
     rows = task.source.shape[0] * task.convolution.weight.shape[2]
     return np.asarray(np.minimum(counts, rows) * (lines * cycles), dtype=np.float64)
@@ -97,7 +97,7 @@ def _channel_tile(task: Task, candidate: Candidate, rate: Rates, rows: int, colu
         counts, vectors = structure.counts[slots == size], size // candidate.lanes
         loads = vectors * rate.aligned + pixels * rate.broadcast
         busy = max(pixels * vectors * rate.registers, loads, latency(pixels * vectors)) + ROW * (rows - 1)
-        fetched = _fetched(task, candidate, counts, rows * (1 + columns / LINE), LATE if vectors == 1 else FETCH)
+        fetched = _fetched(task, candidate.family, counts, rows * (1 + columns / LINE), LATE if vectors == 1 else FETCH)
         work = np.maximum(counts * busy, fetched + counts * (size / LINE * FETCH))
         if task.target.is_vector:  # nothing is transposed
             found += float(work.sum() + 20.0 * len(counts))

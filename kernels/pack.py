@@ -104,7 +104,8 @@ class Packed:
         """The same lists for inputs that are copied together.
 
         Args:
-            panel: (passes, rows): the offset that each row of the panel holds.
+            panel: (passes, rows): the offset that each row of the panel holds. All offsets of the lists are there, none
+                in two passes.
             pitch: Floats from one row to the next.
         """
         held = panel.reshape(-1)

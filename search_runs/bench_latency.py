@@ -55,8 +55,10 @@ def latency(args: Namespace) -> int:
     """Profile for every model, then draw mappings, train a little, compile, measure, and judge all models by that."""
     if args.mappings < FEWEST:
         raise PrunemapError(f"--mappings {args.mappings}: at least {FEWEST} are needed to tell anything")
-    for name in args.model:
-        MODELS[name]  # refused before anything is measured
+    if args.profile is not None and args.model is not None:
+        raise PrunemapError(
+            "--model: a profile file has the points of the model that it was measured for; leave it out"
+        )
     if args.plot is not None:
         pictures.need_matplotlib()
     shape = args.shape or default_input_shape(args.network, **args.options)
@@ -93,15 +95,18 @@ def train_briefly(model: nn.Module, structure: Network, seed: int) -> None:
 def _profiles(args: Namespace, structure: Network) -> list[Profile]:
     """The file that was named, or what every model needs, measured here."""
     if args.profile is not None:
-        found = Profile.load(args.profile)
-        found.check_machine()
-        found.predict(structure, Mapping())
-        return [found]
-    return [_profile(args, structure, name) for name in args.model]
+        known = Profile.load(args.profile)
+        known.check_machine()
+        known.predict(structure, Mapping())
+        return [known]
+    models: Sequence[str] = args.model or ("table",)
+    for name in models:
+        MODELS[name]  # refused before anything is measured
+    schemes = args.schemes or [s for s in _EVERY_FAMILY if all(s in _PRICED.get(m, _EVERY_FAMILY) for m in models)]
+    return [_profile(args, structure, schemes, name) for name in models]
 
 
-def _profile(args: Namespace, structure: Network, model: str) -> Profile:
-    schemes = args.schemes or _PRICED.get(model, _EVERY_FAMILY)
+def _profile(args: Namespace, structure: Network, schemes: Sequence[str], model: str) -> Profile:
     with progress_bar() as report:
         return cached_profile(structure, schemes, args.rates, args.threads, isa=args.isa, model=model, progress=report)
 

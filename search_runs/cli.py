@@ -221,8 +221,8 @@ def _bench_latency(benches: argparse._SubParsersAction[_Parser]) -> None:
         "--rates", type=_rates, default=(1.5, 2.0, 4.0, 8.0, 16.0), help="rates of the profile (1.5,2,4,8,16)"
     )
     parser.add_argument(
-        "--model", type=_names, default=("table",), metavar="A,B",
-        help="latency models, judged by the same measurements; the first draws the mappings (table)",
+        "--model", type=_names, metavar="A,B",
+        help="latency models, judged by the same measurements; the first draws the mappings and is plotted (table)",
     )  # fmt: skip
     parser.add_argument("--profile", type=Path, metavar="FILE", help="a profile measured before, instead of a new one")
     parser.add_argument("--seed", type=int, default=0, help="of weights and mappings")

@@ -34,8 +34,10 @@ Program::Program(const std::string& isa, int threads, std::int64_t arena, std::i
       input_(buffer_size(input)),
       output_(buffer_size(output)),
       scratch_(scratch == 0 ? 0 : buffer_size(scratch)),
-      arena_(static_cast<std::size_t>(buffer_size(arena + threads * scratch_))),
-      pool_(threads) {}
+      arena_(static_cast<std::size_t>(arena_size_)),
+      pool_(threads) {
+  for (int part = 0; part < threads_; ++part) scratches_.emplace_back(static_cast<std::size_t>(scratch_));
+}
 
 // All ones where a flat position is a pixel whose neighbour `shift` columns on is one too.
 const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int64_t vectors, std::int32_t shift) {

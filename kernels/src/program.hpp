@@ -119,6 +119,7 @@ class Program {
   int threads_;
   std::int64_t arena_size_, input_, output_, scratch_;
   Buffer<float> arena_;
+  std::vector<Buffer<float>> scratches_;  // of each thread, apart from the arena: sanitisers see what leaves either
   std::vector<Step> steps_;
   std::vector<std::shared_ptr<void>> kept_;
   std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t, std::int32_t>, const std::int32_t*> masks_;

@@ -28,6 +28,13 @@ const ChannelFamily& channel_family(const KernelTable& table, const Tile& tile) 
   throw std::invalid_argument("no channel kernels with so many lanes");
 }
 
+// Pixels of a tile of the pixel family.
+std::int32_t tile_floats(const Tile& tile) {
+  require(tile.vectors >= 1 && tile.lanes >= 1 && tile.vectors <= INT32_MAX / tile.lanes,
+          "convolution: a tile needs a vector, and no more than there is memory");
+  return tile.vectors * tile.lanes;
+}
+
 // Tiles of a plane, the rest included.
 std::int64_t tiles_of(const PixelConv& c) { return c.tiles + (c.rest > 0 ? 1 : 0); }
 
@@ -74,6 +81,7 @@ void check_passes(const FilterData& data, const Tile& tile) {
   require(tile.passes >= 1 && data.runs.size() % static_cast<std::size_t>(tile.passes) == 0,
           "convolution: every pass must have equally many runs");
   if (tile.passes == 1) return;
+  require(!data.runs.empty(), "convolution: passes without runs");
   require(!tile.runs_outer && tile.rest == 0, "convolution: passes serve all runs of a tile, and whole vectors");
   const std::size_t each = data.runs.size() / static_cast<std::size_t>(tile.passes);
   for (std::size_t i = each; i < data.runs.size(); ++i) {
@@ -156,6 +164,7 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
 PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
                                    const Planes* residual, std::int64_t scratch) {
   const PixelFamily& family = pixel_family(table_, tile);
+  require(tile.vectors >= 1, "convolution: a tile needs a vector");
   const Planes other = residual != nullptr ? *residual : absent();
   check_planes(to, "convolution: bad output planes");
   const std::int64_t vectors = vectors_of(to, family.lanes), span = vectors * family.lanes;
@@ -166,14 +175,13 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
     check_residual(other, to);
     check_span(other, span, "convolution: residual planes end outside the arena");
   }
-  require(tile.vectors >= 1, "convolution: a tile needs a vector");
   for (const Run& run : filters.runs)
     require(tile.vectors <= family.max_vectors[log2_exact(run.size, kSizes)], "convolution: no kernel for this tile");
   const std::int64_t whole = check_rest(filters, tile, to, family);
   const std::int64_t tiles = (whole + tile.vectors - 1) / tile.vectors;
   const bool masked = has_others(to, family, tile, filters);
   check_passes(filters, tile);
-  const std::int32_t pitch = tile.passes > 1 ? tile.vectors * tile.lanes : 0;
+  const std::int32_t pitch = tile.passes > 1 ? tile_floats(tile) : 0;
   require(std::int64_t{pitch} * static_cast<std::int64_t>(filters.rows->size()) <= scratch_ - scratch,
           "convolution: sums between passes do not fit their memory");
   const Filters kept = keep_filters(filters, to, 0, tile.passes);
@@ -196,9 +204,8 @@ void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Plan
 void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile,
                          const Planes& from, const Planes& to, const Planes* residual, bool clear) {
   require(!tile.runs_outer, "convolution: a panel serves all runs of a tile");
-  require(tile.passes >= 1 && tile.vectors >= 1 && tile.lanes >= 1 && tile.vectors <= INT32_MAX / tile.lanes,
-          "convolution: no kernel for this tile");
-  const std::int32_t pitch = tile.vectors * tile.lanes;
+  require(tile.passes >= 1, "convolution: a panel for no pass");
+  const std::int32_t pitch = tile_floats(tile);
   const std::int64_t rows = static_cast<std::int64_t>(panel->size()) / tile.passes;
   require(rows > 0 && rows * tile.passes == static_cast<std::int64_t>(panel->size()),
           "convolution: every pass must have equally many rows of the panel");
@@ -247,7 +254,8 @@ void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& c
                         std::int32_t step_x, bool clear) {
   const RowsFamily& family = table_.rows;
   const Planes other = residual != nullptr ? *residual : absent();
-  require(tile.lanes == family.lanes && tile.passes == 1, "convolution: no kernels for rows with so many lanes, or passes");
+  require(tile.lanes == family.lanes, "convolution: no kernels for rows with so many lanes");
+  require(tile.passes == 1, "convolution: passes are for the pixel family");
   check_planes(to, "convolution: bad output planes");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1 && step_x <= kRowSteps, "convolution: no kernel for these steps");

@@ -13,7 +13,7 @@ from prunemap.kernels.lowering import lower
 from prunemap.pruning import capture
 
 Images = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-Runner = Callable[[nn.Module, torch.Tensor, str, Callable[[Task], Candidate]], torch.Tensor]
+Runner = Callable[..., torch.Tensor]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,9 +36,11 @@ def _one_thread() -> Iterator[None]:
 def run_with() -> Runner:
     """Run a module on the engine with candidates of the caller's choice."""
 
-    def run(model: nn.Module, images: torch.Tensor, isa: str, choose: Callable[[Task], Candidate]) -> torch.Tensor:
+    def run(
+        model: nn.Module, images: torch.Tensor, isa: str, choose: Callable[[Task], Candidate], threads: int = 1
+    ) -> torch.Tensor:
         network = capture(model, images)
-        built = build(lower(network, model.state_dict()), isa, 1, choose)
+        built = build(lower(network, model.state_dict()), isa, threads, choose)
         outputs = built.program.run(images.numpy())
         return torch.from_numpy(outputs.reshape(len(images), *network.nodes[-1].shape))
 

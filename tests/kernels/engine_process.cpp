@@ -184,18 +184,8 @@ class Recorded {
     methods().at(message.method)(program, decoder);
   }
 
-  // Without scratch memory, where that will do: behind the arena, it would hide what reaches beyond it.
   std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, const Moves& moves = {}) const {
-    if (!steps.empty() && scratch_ > 0) try {
-        return build(steps, threads, arena, 0, moves);
-      } catch (const std::invalid_argument&) {
-      }
-    return build(steps, threads, arena, scratch_, moves);
-  }
-
-  std::unique_ptr<Program> build(const Steps& steps, int threads, std::int64_t arena, std::int64_t scratch,
-                                 const Moves& moves) const {
-    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, scratch);
+    auto program = std::make_unique<Program>(isa_, threads, arena, input_, output_, scratch_);
     for (const Message& message : steps) apply(*program, message, moves);
     return program;
   }

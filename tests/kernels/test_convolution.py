@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -84,7 +84,8 @@ def build_case(case: Case, integers: bool) -> tuple[nn.Module, torch.Tensor]:
 def all_candidates(task: Task, isa: str) -> list[Candidate]:
     found = list(enumerate_candidates(task, isa))
     found += [other for c in found for other in other_orders(task, c)]
-    return [*found, *(Candidate(**{**vars(c), "dense": True}) for c in found[:2])]
+    also_dense = [*found[:2], *[c for c in found if c.passes > 1][:2]]
+    return [*found, *(replace(c, dense=True, jammed=False) for c in also_dense)]
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -102,10 +103,40 @@ def test_every_candidate_is_exact(
     (task,) = tasks_of(model, images, isa)
     candidates = all_candidates(task, isa)
     assert candidates
-    many = case.channels[0] > 8 and case.density > 0
-    assert not many or any(c.passes > 1 for c in candidates)
     for candidate in candidates if copy == MARGINS else candidates[::3]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert torch.equal(result, expected), str(candidate)
+
+
+class Residual(nn.Module):
+    """A convolution whose input is added to its result."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x) + x)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_every_candidate_adds_a_residual_once(
+    kernel: int, isa: str, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prunemap.kernels.candidates.FIRST_LEVEL", 2048)
+    case = Case("residual", (11, 9), (26, 26), kernel, {"padding": kernel // 2})
+    (conv, _), images = build_case(case, integers=True)
+    model = Residual(conv).eval()
+    with torch.no_grad():
+        expected = model.double()(images.double()).float()
+    model.float()
+    (task,) = tasks_of(model, images, isa)
+    assert task.residual is not None
+    candidates = all_candidates(task, isa)
+    assert {(c.jammed, c.dense) for c in candidates if c.passes > 1} == {(False, False), (True, False), (False, True)}
+    for index, candidate in enumerate(candidates):
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
         assert torch.equal(result, expected), str(candidate)
 
 

@@ -217,39 +217,58 @@ def test_broken_panel_convolutions(broken: dict[str, Any]) -> None:
         built.panel_conv(**{**given, **broken})
 
 
-def in_passes(**changed: Any) -> _engine.Filters:
-    """Two passes over the same two filters."""
-    runs = np.array([[0, 0, 1, 0, 2], [1, 2, 2, 0, 2]], np.int64)
-    return filters(**{"runs": runs, "offsets": np.array([0, 0, 8], np.int32), **changed})
+def in_passes(*second: int, **changed: Any) -> _engine.Filters:
+    """Two passes over the same two filters, or with another filter and size in the second; the third slot pads."""
+    filter, size = second or (0, 2)
+    given = {
+        "runs": np.array([[0, 0, 1, 0, 2], [1, 2, 2, filter, size]], np.int64),
+        "offsets": np.array([0, 0, 8], np.int32),
+        "rows": np.array([0, 1, -1], np.int32),
+        "bias": np.zeros(3, np.float32),
+    }
+    return filters(**{**given, **changed})
+
+
+NO_RUNS = in_passes(runs=np.zeros((0, 5), np.int64))
+MANY = {"rows": np.array([0, 1, *[-1] * 40], np.int32), "bias": np.zeros(42, np.float32)}
 
 
 @pytest.mark.parametrize("panel", [None, np.array([0, 1, 6, 6], np.int32)], ids=["in_place", "panel"])
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "reason"),
     [
-        {"tile": tile(passes=2)},
-        {"tile": tile(runs_outer=False, passes=0)},
-        {"tile": tile(runs_outer=False, passes=-2)},
-        {"tile": tile(runs_outer=False, passes=3)},
-        {"tile": tile(runs_outer=False, passes=2**31 - 1)},
-        {"tile": tile(runs_outer=False, passes=2, vectors=6)},
-        {"tile": tile(runs_outer=False, passes=2, rest=4)},
-        {"filters": in_passes(runs=np.array([[0, 0, 1, 0, 2], [1, 2, 2, 1, 1]], np.int64))},
-        {"filters": in_passes(runs=np.array([[0, 0, 3, 0, 2]], np.int64))},
-        {"filters": in_passes(rows=np.array([0, 1, *[-1] * 40], np.int32), bias=np.zeros(42, np.float32))},
+        ({"tile": tile(passes=2)}, "all runs of a tile"),
+        ({"tile": tile(runs_outer=False, passes=0)}, "pass"),
+        ({"tile": tile(runs_outer=False, passes=-2)}, "pass"),
+        ({"tile": tile(runs_outer=False, passes=3)}, "equally many"),
+        ({"tile": tile(runs_outer=False, passes=2, rest=2)}, "whole vectors"),
+        ({"tile": tile(runs_outer=False, passes=2, vectors=2**29), "filters": NO_RUNS}, "without runs|no more than"),
+        ({"tile": tile(runs_outer=False, passes=2**31 - 1), "filters": NO_RUNS}, "without runs|equally many"),
+        ({"filters": in_passes(1, 2)}, "differ"),
+        ({"filters": in_passes(0, 1)}, "differ"),
+        ({"filters": in_passes(runs=np.array([[0, 0, 3, 0, 2]], np.int64))}, "equally many"),
+        ({"filters": in_passes(**MANY)}, "sums between passes"),
     ],
 )
-def test_broken_convolutions_in_passes(panel: Any, broken: dict[str, Any]) -> None:
-    built = _engine.Program("portable", 1, ARENA, 32, 32, 2 * 8 + 2 * 8)
+def test_broken_convolutions_in_passes(panel: Any, broken: dict[str, Any], reason: str) -> None:
+    built = _engine.Program("portable", 1, ARENA, 32, 32, 2 * 8 + 3 * 8)  # rows of the panel and slots, times the tile
     given = {
         "filters": in_passes(), "tile": tile(runs_outer=False, passes=2), "source": planes(), "target": planes(1024),
-        "residual": None, "clear": True,
+        "residual": planes(2048), "clear": True,
     }  # fmt: skip
     append = built.pixel_conv if panel is None else partial(built.panel_conv, panel=panel)
     append(**given)
     built.run(np.zeros(32, np.float32))
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(ValueError, match=reason):
         append(**{**given, **broken})
+
+
+def test_a_panel_and_sums_share_their_memory() -> None:
+    given: Any = (planes(), planes(1024), None, True)
+    built = _engine.Program("portable", 1, ARENA, 32, 32, 2 * 8 + 3 * 8 - 1)
+    built.pixel_conv(in_passes(), tile(runs_outer=False, passes=2), *given)
+    with pytest.raises(ValueError, match="sums between passes"):
+        built.panel_conv(in_passes(), np.array([0, 1, 6, 6], np.int32), tile(runs_outer=False, passes=2), *given)
 
 
 def test_other_families_make_one_pass() -> None:

@@ -44,22 +44,28 @@ class Numbers:
         shape = n["channels"], n["height"], n["width"]
         return _engine.Planes(self._spaces.get(name, space), n["base"], n["stride"], n["before"], n["pitch"], shape)
 
-    def tile(self, lanes: int, vectors: int, outer: int = 1) -> _engine.Tile:
+    def tile(self, lanes: int, vectors: int, outer: int = 1, passes: int = 1) -> _engine.Tile:
         n = self.of(
-            "tile", {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "passes": 1}
+            "tile",
+            {"lanes": lanes, "vectors": vectors, "rows": 1, "columns": 1, "joined": 1, "rest": 0, "passes": passes},
         )
         return _engine.Tile(**n, runs_outer=bool(self.of("tile", {"outer": outer})["outer"] % 2))
 
-    def filters(self, width: int, size: int = 2) -> _engine.Filters:
-        runs = np.array([list(self.of("run", {**RUN, "size": size}).values())], np.int64)
-        offsets = np.array(list(self.of("offset", {"0": 0, "1": 1, "2": 6}).values()), np.int32)
+    def filters(self, width: int, size: int = 2, passes: int = 1) -> _engine.Filters:
+        named = [
+            (f"run{i or ''}", {**RUN, "offsets": 3 * i, "weights": 3 * i * width, "size": size}) for i in range(passes)
+        ]
+        runs = np.array([list(self.of(*one).values()) for one in named], np.int64)
+        if self.of("runs", {"none": 0})["none"] % 2:
+            runs = runs[:0]
+        offsets = np.array(list(self.of("offset", {"0": 0, "1": 1, "2": 6}).values()) * passes, np.int32)
         rows = np.full(width, -1, np.int32)
         rows[:2] = list(self.of("row", {"0": 0, "1": 1}).values())
         sets = np.zeros((0, 15), np.int32)
         if self.of("set", {"s": 0})["s"] % 2:  # entries read by the first filter, the second and both
-            sets = np.zeros((1, 15), np.int32)
-            sets[0, :3] = list(self.of("set", {"1": 1, "2": 1, "3": 1}).values())
-        weights, bias = np.ones(3 * width, np.float32), np.zeros(width, np.float32)
+            sets = np.zeros((passes, 15), np.int32)
+            sets[:, :3] = list(self.of("set", {"1": 1, "2": 1, "3": 1}).values())
+        weights, bias = np.ones(3 * width * passes, np.float32), np.zeros(width, np.float32)
         return _engine.Filters(runs, offsets, weights, bias, rows, (0, 6), sets)
 
 
@@ -76,6 +82,19 @@ def panel_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: An
     panel = np.array(list(n.of("panel", {"0": 0, "1": 1, "2": 6}).values()), np.int32)
     tile = n.tile(_engine.families(isa)[0][0], 2, outer=0)
     p.panel_conv(n.filters(2), panel, tile, source, target, residual, clear)
+
+
+def pixel_passes(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+    residual = n.planes("residual", 2048) if clear else None
+    tile = n.tile(_engine.families(isa)[0][0], 2, outer=0, passes=2)
+    p.pixel_conv(n.filters(2, passes=2), tile, source, target, residual, clear)
+
+
+def panel_passes(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
+    residual = n.planes("residual", 2048) if clear else None
+    panel = np.array(list(n.of("panel", {"0": 0, "1": 1, "2": 6, "3": 6}).values()), np.int32)
+    tile = n.tile(_engine.families(isa)[0][0], 2, outer=0, passes=2)
+    p.panel_conv(n.filters(2, passes=2), panel, tile, source, target, residual, clear)
 
 
 def channel_conv(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any, clear: bool) -> None:
@@ -112,12 +131,25 @@ def function(p: _engine.Program, n: Numbers, isa: str, source: Any, target: Any,
 
 
 SOURCE, TARGET, OTHER = ([f"{name}.{key}" for key in PLANES] for name in ("source", "target", "residual"))
-FILTERS = [*(f"run.{key}" for key in RUN), "offset.0", "offset.2", "row.0", "row.1", "set.s", "set.1", "set.3"]
+FILTERS = [
+    *(f"run.{key}" for key in RUN),
+    "runs.none",
+    "offset.0",
+    "offset.2",
+    "row.0",
+    "row.1",
+    "set.s",
+    "set.1",
+    "set.3",
+]
+SECOND = [f"run1.{key}" for key in RUN]  # the run of the second pass
 TILE = [f"tile.{key}" for key in ("lanes", "vectors", "rows", "columns", "joined", "rest", "passes", "outer")]
 STAGE = ["phase0.row", "phase0.column", "phase1.row", "phase1.column", "step.y", "step.x"]
 STEPS: dict[str, tuple[Append, list[str]]] = {
     "pixel_conv": (pixel_conv, [*OTHER, *FILTERS, *TILE]),
     "panel_conv": (panel_conv, [*OTHER, *FILTERS, *TILE, "panel.0", "panel.2"]),
+    "pixel_passes": (pixel_passes, [*OTHER, *FILTERS, *SECOND, *TILE]),
+    "panel_passes": (panel_passes, [*OTHER, *FILTERS, *SECOND, *TILE, "panel.0", "panel.3"]),
     "channel_conv": (channel_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x"]),
     "stage": (stage, ["phase.s", *STAGE]),
     "rows_conv": (rows_conv, [*OTHER, *FILTERS, *TILE, "step.y", "step.x", "column.0", "column.2"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from prunemap.kernels import candidates, isas
 from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates, other_orders
+from prunemap.kernels.pack import SETS, Packed
 
 TasksOf = Callable[..., list[Task]]
 CONVOLUTIONS = [
@@ -38,43 +40,47 @@ def pixels(task: Task) -> list[Candidate]:
 
 def test_bytes_of_a_channel(task: Task) -> None:
     for floats in (8, 96):
-        offsets = task._offsets("pixels")[0, : task.taps]
+        offsets = task._offsets("pixels")[0, : task.tap_count]
         read = {int(offset) + i for offset in offsets for i in range(floats)}
         assert task.channel_bytes("pixels", floats) == 4 * len(read)
 
 
 def test_every_pass_fits_the_cache(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "FIRST_LEVEL", 2 * 1024)
+    monkeypatch.setattr(candidates, "FIRST_LEVEL", 3 * 1024)
     for plain in pixels(task):
         (several,) = [c for c in other_orders(task, plain) if c.passes > 1]
-        read = (
-            task.structure(several)
-            .matrix.mask.reshape(-1, task.convolution.weight.shape[1], task.taps)
-            .any(axis=(0, 2))
-        )
-        channels = [int(read[begin // task.taps : end // task.taps].sum()) for begin, end in task._passes(several)]
+        fit = max(1, candidates.FIRST_LEVEL // task.channel_bytes("pixels", several.tile_floats))
+        read = task.matrix.mask.reshape(-1, task.convolution.weight.shape[1], task.tap_count).any(axis=(0, 2))
+        ranges = task._pass_ranges(several.passes)
+        channels = [int(read[begin // task.tap_count : end // task.tap_count].sum()) for begin, end in ranges]
         assert sum(channels) == read.sum()
         assert max(channels) - min(channels) <= 1
-        assert max(channels) * task.channel_bytes("pixels", several.tile_floats) <= candidates.FIRST_LEVEL
-        assert max(channels) > 1 or task.channel_bytes("pixels", several.tile_floats) * 2 > candidates.FIRST_LEVEL
+        assert max(channels) <= fit
+        assert several.passes == -(-read.sum() // fit)
+
+
+def entries(packed: Packed, jammed: bool) -> Counter[tuple[int, int, float]]:
+    """(filter slot, offset, weight) of every stored weight that is not zero."""
+    found: Counter[tuple[int, int, float]] = Counter()
+    blocks = len(packed.sets) // len(packed.runs)
+    for index, (offset, weight, count, first, size) in enumerate(packed.runs.tolist()):
+        listed = packed.offsets[offset : offset + count].tolist()
+        sets = packed.sets[index * blocks : (index + 1) * blocks].reshape(-1).tolist()
+        readers = [s % SETS + 1 for s, n in enumerate(sets) for _ in range(n)] if jammed else [2**size - 1] * count
+        for at, reader in zip(listed, readers, strict=True):
+            for slot in (i for i in range(size) if reader >> i & 1):
+                found[first + slot, at, float(packed.weights[weight])] += float(packed.weights[weight]) != 0
+                weight += 1
+    return +found
 
 
 def test_passes_have_the_entries_of_one(task: Task) -> None:
-    """The same offsets with the same weights, by filter, whatever the passes are."""
     for plain in pixels(task):
-        if plain.jammed or plain.reordered:
-            continue
         one, several = task.packed(plain), task.packed(replace(plain, passes=3))
-        count = len(one.runs)
-        assert len(several.runs) == 3 * count
         assert np.array_equal(several.runs[:, 3:], np.tile(one.runs[:, 3:], (3, 1)))
-        for run in range(count):
-            offset, weight, entries, _, size = one.runs[run]
-            parts = [several.runs[run + i * count] for i in range(3)]
-            listed = np.concatenate([several.offsets[o : o + n] for o, _, n, _, _ in parts])
-            stored = np.concatenate([several.weights[w : w + n * size] for _, w, n, _, _ in parts])
-            assert np.array_equal(listed, one.offsets[offset : offset + entries])
-            assert np.array_equal(stored, one.weights[weight : weight + entries * size])
+        assert np.array_equal(several.rows, one.rows)
+        assert entries(several, plain.jammed) == entries(one, plain.jammed)
+        assert sum(entries(one, plain.jammed).values()) == task.matrix.kept.sum()
 
 
 def test_what_fits_at_once_takes_one_pass(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,7 +333,12 @@ def test_bench_latency_compares_predictions_with_measurements(
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"), [(["--mappings", "2"], "at least 4"), (["--model", "table,tabel"], "did you mean table?")]
+    ("words", "reason"),
+    [
+        (["--mappings", "2"], "at least 4"),
+        (["--model", "table,tabel"], "did you mean table?"),
+        (["--model", "table", "--profile", "known.parquet"], "leave it out"),
+    ],
 )
 def test_bench_latency_refuses_before_it_measures(
     capsys: pytest.CaptureFixture[str], words: list[str], reason: str

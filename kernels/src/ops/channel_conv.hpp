@@ -79,8 +79,8 @@ template <class T, int Q>
   for (int q = 0; q < Q; ++q) T::store(to + q * T::lanes, acc[0][q]);
 }
 
-// Into planes: lanes are channels here and pixels there, so that squares of both are transposed. Nothing of `c` is read
-// between stores, which could have changed it for all the compiler knows.
+// Into planes: lanes are channels here and pixels there, so that squares of both are transposed. Nothing of `c` but the
+// rows is read between stores, which could have changed it for all the compiler knows.
 template <class T, int Q, int R, int C>
 [[gnu::always_inline]] inline void store_planes(const ChannelConv& c, const Run& run, float* arena, std::int64_t at,
                                                 const ChannelBlock<T, Q, R * C>& acc) {

@@ -1,4 +1,4 @@
-// The last step of every convolution.
+// What activations do to the sums of a convolution.
 #pragma once
 #include <limits>
 

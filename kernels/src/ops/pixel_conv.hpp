@@ -321,7 +321,7 @@ void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
 template <class T>
 void fill_panel(PixelConv& c, const Frame& frame, std::int32_t pass, std::int64_t p, std::int64_t vectors) {
   Panel panel = c.panel;
-  panel.rows += pass * panel.count;
+  panel.rows += std::int64_t{pass} * panel.count;
   const float* from = frame.arena + panel.in + p;
   float* to = frame.arena + frame.scratch;
   for (std::int32_t row = 0; row < panel.count; ++row, to += panel.pitch) {
