@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ _COLUMNS = (
     text("engine"),
     text("network"),
     milliseconds("median_ms", "median ms", "mad_ms"),
+    milliseconds("p10_ms", "p10 ms"),
     milliseconds("p90_ms", "p90 ms"),
     number("of_dense", "of our dense", ".3f"),
     number("of_peer", "of fastest peer", ".3f"),
@@ -110,6 +112,7 @@ def network(args: Namespace) -> int:
             "network": row.network,
             "median_ms": row.measurement.median_ms,
             "mad_ms": row.measurement.mad_ms,
+            "p10_ms": float(np.percentile(row.measurement.samples_ms, 10)),
             "p90_ms": row.measurement.p90_ms,
             "unstable": row.measurement.unstable,
             "disturbed": row.measurement.disturbed,

@@ -240,6 +240,7 @@ def test_bench_network(command: Command) -> None:
     assert rows[0]["of_dense"] == 1.0
     assert all(row["of_dense"] > 0.0 and row["of_peer"] is None for row in rows)
     assert max(row["error"] for row in rows) < 1e-5
+    assert all(0 < row["p10_ms"] <= row["median_ms"] <= row["p90_ms"] for row in rows)
     assert all(isinstance(row[flag], bool) for row in rows for flag in ("unstable", "disturbed"))
 
 
