@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ROOMS  := pruning kernels latency envs agents search_runs
-PARTS  := searches kernels others
+PARTS  := runs kernels others
 CPP    := $(shell find kernels latency -name '*.cpp' -o -name '*.hpp' -o -name CMakeLists.txt)
 
 , := ,
@@ -48,9 +48,9 @@ test: $(STAMP) lint
 
 $(PARTS:%=test-%): export OMP_NUM_THREADS := 1
 $(PARTS:%=test-%): $(STAMP)
-test-searches: ; $(BIN)/pytest tests/search_runs
-test-kernels:  ; $(BIN)/pytest tests/kernels
-test-others:   ; $(BIN)/pytest --ignore=tests/search_runs --ignore=tests/kernels
+test-runs:    ; $(BIN)/pytest tests/search_runs/test_runs.py
+test-kernels: ; $(BIN)/pytest tests/kernels
+test-others:  ; $(BIN)/pytest --ignore=tests/search_runs/test_runs.py --ignore=tests/kernels
 
 # mypy follows imports by path, so it is shown the tree as it looks once installed.
 lint: $(STAMP)
