@@ -9,7 +9,7 @@ CPP    := $(shell find kernels latency -name '*.cpp' -o -name '*.hpp' -o -name C
 
 , := ,
 # The tests that run on an engine built without Python, in a process of its own (tests/kernels/engine_process.py).
-ENGINE := $(addprefix tests/kernels/test_,convolution.py engine.py hostile.py compile.py running.py)
+ENGINE := $(addprefix tests/kernels/test_,convolution.py engine.py hostile.py compile.py running.py winograd.py)
 PER_ENGINE := not at_once and not go_on and not layers_beyond and not tables_are_refused
 build-engine = cmake -S . -B build/$(1) -DPRUNEMAP_ENGINE_PROCESS=ON $(2) > /dev/null && cmake --build build/$(1) --parallel
 test-engine  = PYTHONPATH=tests/kernels $(BIN)/pytest -q -p engine_process -p no:cacheprovider --engine "$(1)" $(ENGINE) -k "$(2)"

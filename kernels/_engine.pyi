@@ -36,6 +36,22 @@ class Tile:
         self, lanes: int, vectors: int, rows: int, columns: int, joined: int, rest: int, passes: int, runs_outer: bool
     ) -> None: ...
 
+class Filtering:
+    def __init__(
+        self,
+        rows: npt.NDArray[np.int32],
+        columns: npt.NDArray[np.int32],
+        components: tuple[int, int],
+        step: tuple[int, int],
+        padding: tuple[int, int],
+        channels: Sequence[int],
+        band: int,
+        chunk: int,
+        stride: int,
+        bias: npt.NDArray[np.float32],
+        clamp: tuple[float, float],
+    ) -> None: ...
+
 class Program:
     def __init__(self, isa: str, threads: int, arena: int, input: int, output: int, scratch: int = 0) -> None: ...
     def pixel_conv(
@@ -70,6 +86,16 @@ class Program:
         target: Planes,
         residual: Planes | None,
         step: tuple[int, int],
+        clear: bool,
+    ) -> None: ...
+    def winograd_conv(
+        self,
+        products: Filters,
+        filtering: Filtering,
+        tile: Tile,
+        source: Planes,
+        target: Planes,
+        residual: Planes | None,
         clear: bool,
     ) -> None: ...
     def stage(

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _engine
-from .candidates import Candidate, Task, other_orders
+from .candidate import Candidate
+from .candidates import other_orders
 from .layout import LINE, WIDEST, Geometry
 from .pack import Packed
 from .place import Place, add_convolution, add_staging, scratch_size
+from .task import Task
 
 
 class Alone:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from ..pruning.errors import PrunemapError
 from . import _engine
 from .arena import Placement, place
-from .candidates import Candidate, Task
+from .candidate import Candidate
 from .layout import Layout, Staging
 from .operations import Lowered, Operation
 from .pitches import plan_layout
 from .place import Place, add_convolution, add_staging, scratch_size
+from .task import Task
 
 
 @dataclass(frozen=True)

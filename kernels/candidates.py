@@ -1,336 +1,20 @@
-"""The ways to compute one convolution."""
+"""The ways to compute one convolution that are worth an estimate."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import pairwise
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from . import _engine
-from .layout import Geometry, Staging, taps, walks_rows
-from .operations import Clamp, Convolution
-from .pack import (
-    Bools,
-    Floats,
-    Ints,
-    Matrix,
-    Packed,
-    Runs,
-    join_passes,
-    make_runs,
-    pack,
-    pack_jammed,
-    plain_order,
-    similar_order,
-    union_counts,
-)
+from .candidate import Candidate
+from .layout import Geometry
+from .task import Task
 from .tiles import channel_tiles, joined_rows
+from .winograd import Filtering
 
-Family = Literal["pixels", "channels", "rows"]
-FINE = 4  # filters: a run of fewer takes about as long
-FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
-
-
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """One way to compute a convolution.
-
-    Attributes:
-        family: What lies in the lanes: ``pixels`` of planes walked flat, output ``channels``, or pixels of ``rows``.
-        lanes: Floats per vector.
-        size: Filters that share a list.
-        vectors: Vectors per tile: of pixels, or of output channels.
-        rows: Output rows per tile (``channels``).
-        columns: Output columns per tile (``channels``).
-        joined: Rows of the output, with nothing between them, that are walked as one (``channels``).
-        rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``); 0: their vector
-            is computed like the others.
-        runs_outer: Whether all tiles of one run come before the next run, or all runs of one tile before the next tile.
-        reordered: Whether filters with equal zeros were put together, kinds that fill half a run in runs of their own.
-        dense: Whether every position is computed, as if nothing were pruned.
-        jammed: Whether lists are sorted by the filters that read an entry, so that no zeros are stored (``pixels``).
-        panel: Whether what a tile reads is copied together first, as matrix products do with their operands (Goto and
-            van de Geijn, ACM TOMS 2008); all runs of a tile come before the next tile then (``pixels``).
-        passes: Passes over a tile, each with so many input channels that the first-level cache holds what all runs read
-            of them; the sums wait in between (``pixels``).
-    """
-
-    family: Family
-    lanes: int
-    size: int
-    vectors: int
-    rows: int = 1
-    columns: int = 1
-    joined: int = 1
-    rest: int = 0
-    runs_outer: bool = True
-    reordered: bool = False
-    dense: bool = False
-    jammed: bool = False
-    panel: bool = False
-    passes: int = 1
-
-    @property
-    def tile_floats(self) -> int:
-        """Pixels of a tile, with pixels in the lanes: from one row of a panel to the next."""
-        return self.vectors * self.lanes
-
-    @property
-    def run_lanes(self) -> int:
-        """Lanes of the vectors that a run's filters fill; 0 where pixels lie in the lanes."""
-        return self.lanes if self.family == "channels" else 0
-
-    @property
-    def together(self) -> int:
-        """Filters that are computed together: a vector of them; with pixels in the lanes rests are cut fine."""
-        return self.run_lanes or min(self.size, FINE)
-
-    def __str__(self) -> str:
-        if self.family != "channels":
-            tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
-        else:
-            tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (
-                f"/{self.joined}" if self.joined > 1 else ""
-            )
-        order = "runs>tiles" if self.runs_outer else "tiles>runs"
-        flags = [name for name in ("reordered", "jammed", "panel", "dense") if getattr(self, name)]
-        passes = [f"in {self.passes}"] if self.passes > 1 else []
-        return " ".join([self.family, tile, order, *flags, *passes])
-
-
-@dataclass(frozen=True)
-class Structure:
-    """What a candidate computes: a matrix, its filters cut into runs, the length of every run's list, its non-zeros."""
-
-    matrix: Matrix
-    runs: Runs
-    counts: Ints
-    kept: Ints
-
-    @property
-    def zeros(self) -> bool:
-        """Whether some run would store zeros."""
-        return bool((self.kept < self.counts * self.runs.sizes).any())
-
-
-@dataclass(frozen=True)
-class Task:
-    """One convolution with the geometry around it.
-
-    Attributes:
-        convolution: Weights and sizes.
-        clamp: Bounds of the result.
-        source: Geometry of the input.
-        target: Geometry of the output, and of the residual.
-        residual: Geometry of the residual, or None.
-        staging: How the input is rearranged, where there is a stride or where it lacks margins; the channel family
-            reads the input itself unless it lacks margins.
-    """
-
-    convolution: Convolution
-    clamp: Clamp
-    source: Geometry
-    target: Geometry
-    residual: Geometry | None
-    staging: Staging | None
-
-    @cached_property
-    def _valid(self) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-        """(groups, positions): the channel is there and the tap meets more than padding."""
-        c = self.convolution
-        kernel = np.zeros(c.weight.shape[2:], dtype=np.bool_)
-        rows, columns = (
-            [i for i, _ in taps(c, axis, self.source.shape[1 + axis], self.target.shape[1 + axis])] for axis in (0, 1)
-        )
-        kernel[np.ix_(rows, columns)] = True
-        return ((c.inputs >= 0)[:, :, None] & kernel.reshape(-1)).reshape(len(c.inputs), -1)
-
-    @cached_property
-    def matrix(self) -> Matrix:
-        """The weights that must be computed."""
-        c = self.convolution
-        weights = c.weight.reshape(len(c.weight), -1)
-        return Matrix(weights, (weights != 0) & self._valid[c.groups], c.groups)
-
-    @cached_property
-    def dense_matrix(self) -> Matrix:
-        """The same with every weight of a position that any filter of the group reads."""
-        mask, groups = self.matrix.mask, self.matrix.groups
-        starts = np.flatnonzero(np.diff(groups, prepend=-1))
-        used = np.logical_or.reduceat(mask, starts, axis=0)
-        return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
-
-    def reads_staged(self, family: Family) -> bool:
-        """Whether a family reads the rearranged input."""
-        return self.staging is not None and (family == "pixels" or self.staging.required)
-
-    @property
-    def walks_rows(self) -> bool:
-        """Whether it is computed row by row."""
-        return walks_rows(self.convolution, self.target.shape[1:])
-
-    def step(self, family: Family) -> tuple[int, int]:
-        """Rows and columns, of what a family reads, from one output to the next."""
-        return (1, 1) if self.reads_staged(family) else self.convolution.stride
-
-    def rows(self, candidate: Candidate) -> tuple[int, int]:
-        """How many rows of the output a candidate of the channel family walks, and how long they are."""
-        _, height, width = self.target.shape
-        return height // candidate.joined, width * candidate.joined
-
-    @cached_property
-    def walked_as_one(self) -> bool:
-        """Whether the channel family may walk several rows as one: nothing lies between them, in input and output."""
-        if self.step("channels") != (1, 1) or self.target.shape[1:] == (1, 1):
-            return False
-        read = self.staging.geometry if self.staging and self.reads_staged("channels") else self.source
-        return read.pitch == self.target.pitch == self.target.shape[2]
-
-    @cached_property
-    def reads_once(self) -> bool:
-        """Whether a tile reads every input once, and all filters the same: it may as well be copied together."""
-        kernel = self.convolution.weight.shape[2:]
-        return kernel == (1, 1) and len(self.convolution.inputs) == 1 and bool(self.matrix.mask.any())
-
-    def panel(self, candidate: Candidate) -> npt.NDArray[np.int32]:
-        """(passes, rows): where the rows of a candidate's panel are read: every position that some filter reads.
-
-        A pass that has fewer than another reads its last one again.
-        """
-        offsets = self._offsets(candidate.family)[0]
-        parts = [begin + np.flatnonzero(self.used[begin:end]) for begin, end in self._pass_ranges(candidate.passes)]
-        rows = max(map(len, parts))
-        return np.stack([offsets[np.pad(part, (0, rows - len(part)), "edge")] for part in parts]).astype(np.int32)
-
-    def passes_needed(self, candidate: Candidate) -> int:
-        """The fewest passes of which each reads no more channels than the first-level cache holds."""
-        return -(-len(self._used_channels) // self._cached_channels(candidate))
-
-    @cached_property
-    def used(self) -> Bools:
-        """(positions,): whether some filter reads it; the dense form of a layer reads no more."""
-        return np.asarray(self.matrix.mask.any(axis=0))
-
-    @cached_property
-    def _used_channels(self) -> Ints:
-        return np.flatnonzero(self.used.reshape(-1, self.tap_count).any(axis=1))
-
-    def _pass_ranges(self, passes: int) -> list[tuple[int, int]]:
-        """The positions of each pass: of as many channels that are read as any other, or one less."""
-        firsts = [int(part[0]) * self.tap_count for part in np.array_split(self._used_channels, passes)[1:]]
-        return list(pairwise([0, *firsts, len(self.used)]))
-
-    @property
-    def tap_count(self) -> int:
-        """Positions of one input channel."""
-        return math.prod(self.convolution.weight.shape[2:])
-
-    def _cached_channels(self, candidate: Candidate) -> int:
-        """Input channels of which the first-level cache holds what a tile reads."""
-        return max(1, FIRST_LEVEL // self.channel_bytes(candidate.family, candidate.tile_floats))
-
-    def _block(self, candidate: Candidate) -> int:
-        """Positions whose inputs the first-level cache holds while a run is computed.
-
-        All of them where each is read once, and in passes, which are as small anyway.
-        """
-        if self.tap_count == 1 or candidate.passes > 1:
-            return max(1, int(self.matrix.mask.shape[1]))
-        return self.tap_count * self._cached_channels(candidate)
-
-    def channel_bytes(self, family: Family, floats: int) -> int:
-        """Bytes of an input channel, of all its planes, that the taps read for so many outputs in a row."""
-        sorted_taps = self._sorted_taps[self.reads_staged(family)]
-        apart = sorted_taps[1:] - sorted_taps[:-1]
-        return 4 * (floats + int(np.minimum(apart, floats).sum()))
-
-    @cached_property
-    def _sorted_taps(self) -> dict[bool, Ints]:
-        """Where the taps of a channel read, in the order of memory; whether of the rearranged input."""
-        read = {False: self._direct_offsets} | ({True: self._staged_offsets} if self.staging else {})
-        return {staged: np.sort(offsets[0, : self.tap_count]) for staged, offsets in read.items()}
-
-    def structure(self, candidate: Candidate) -> Structure:
-        """What a candidate computes: remembered, since many candidates share it."""
-        key = (candidate.size, candidate.run_lanes, candidate.reordered, candidate.dense)
-        if key not in self._structures:
-            matrix = self.dense_matrix if candidate.dense else self.matrix
-            order = similar_order(self.matrix, candidate.size) if candidate.reordered else plain_order(matrix)
-            runs = make_runs(order, candidate.size, candidate.run_lanes)
-            kept = np.append(matrix.kept, 0)[runs.order]
-            self._structures[key] = Structure(
-                matrix, runs, union_counts(matrix, runs), np.add.reduceat(kept, runs.starts)
-            )
-        return self._structures[key]
-
-    @cached_property
-    def _structures(self) -> dict[tuple[int, int, bool, bool], Structure]:
-        return {}
-
-    def packed(self, candidate: Candidate) -> Packed:
-        """The lists and weights of a candidate."""
-        structure = self.structure(candidate)
-        offsets = self._offsets(candidate.family)
-        if candidate.family == "rows":
-            positions = np.arange(offsets.size).reshape(offsets.shape)
-            packed = pack(structure.matrix, structure.runs, positions)
-            columns = np.tile(self._columns(), len(offsets))[packed.offsets]
-            return replace(packed, offsets=offsets.reshape(-1)[packed.offsets].astype(np.int32), columns=columns)
-        if candidate.passes == 1:
-            return self._lists(candidate, structure.matrix, offsets)
-        return join_passes(
-            [
-                self._lists(candidate, structure.matrix.part(begin, end), offsets[:, begin:end])
-                for begin, end in self._pass_ranges(candidate.passes)
-            ]
-        )
-
-    def _lists(self, candidate: Candidate, matrix: Matrix, offsets: Ints) -> Packed:
-        runs = self.structure(candidate).runs
-        if candidate.jammed:
-            return pack_jammed(matrix, runs, offsets, self._block(candidate))
-        return pack(matrix, runs, offsets, candidate.run_lanes)
-
-    def filters(self, packed: Packed) -> _engine.Filters:
-        """What the engine takes."""
-        bias: Floats = np.where(packed.rows >= 0, self.convolution.bias[packed.rows], 0.0).astype(np.float32)
-        return _engine.Filters(packed.runs, packed.offsets, packed.weights, bias, packed.rows, self.clamp, packed.sets)
-
-    def _offsets(self, family: Family) -> Ints:
-        """(groups, positions): where a family reads each position."""
-        return self._staged_offsets if self.reads_staged(family) else self._direct_offsets
-
-    def _taps(self, axis: int) -> Ints:
-        """How far below, or right of, an output each tap of the kernel reads."""
-        c = self.convolution
-        return np.arange(c.weight.shape[2 + axis]) * c.dilation[axis] - c.padding[axis]
-
-    def _columns(self) -> npt.NDArray[np.int32]:
-        """(positions,): how far right of an output each position of a channel of its own reads."""
-        return np.tile(self._taps(1), self.convolution.weight.shape[2]).astype(np.int32)
-
-    @cached_property
-    def _direct_offsets(self) -> Ints:
-        c = self.convolution
-        kernel = self._taps(0)[:, None] * self.source.pitch + self._taps(1)
-        return (c.inputs[:, :, None] * self.source.stride + kernel.reshape(-1)).reshape(len(c.inputs), -1)
-
-    @cached_property
-    def _staged_offsets(self) -> Ints:
-        assert self.staging is not None
-        c, geometry = self.convolution, self.staging.geometry
-        kernel = np.zeros(c.weight.shape[2:], dtype=np.int64)
-        for r, s in np.ndindex(*kernel.shape):
-            y, x = r * c.dilation[0] - c.padding[0], s * c.dilation[1] - c.padding[1]
-            kernel[r, s] = self.staging.offset(y, x, c.stride) or 0  # unread where no phase has it
-        planes = c.inputs[:, :, None] * (len(self.staging.phases) * geometry.stride)
-        return (planes + kernel.reshape(-1)).reshape(len(c.inputs), -1)
+BANDS = (1024 * 1024, 256 * 1024)  # bytes of the second-level cache for a band of transformed planes
 
 
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
@@ -342,6 +26,8 @@ def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
     for lanes, pixel, rests, channel in _engine.families(isa):
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
             yield from _pixel_candidates(task, lanes, pixel, rests, most)
+        if task.filtering is not None:
+            yield from _winograd_candidates(task, task.filtering, lanes, pixel, rests)
         yield from _channel_candidates(task, lanes, channel, most)
 
 
@@ -350,6 +36,8 @@ def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
     if candidate.family == "rows":  # a run reads what no other reads
         return []
     tiles = replace(candidate, runs_outer=False)
+    if candidate.family == "winograd":
+        return [tiles]
     if candidate.family == "channels":
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []
     orders = [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
@@ -371,6 +59,27 @@ def _pixel_candidates(
                 jams = 1 < size <= _engine.MAX_JAMMED and not reordered
                 if jams and task.structure(plain).zeros:
                     yield _fitted(replace(plain, jammed=True), task.target, 0)
+
+
+def _winograd_candidates(
+    task: Task, filtering: Filtering, lanes: int, tiles: dict[int, int], rests: dict[int, int]
+) -> Iterator[Candidate]:
+    if task.matrix.kept.sum() < filtering.share * task.matrix.mask.size:  # as many products without
+        return
+    for band in _bands(filtering):
+        planes = filtering.geometry(1, band)
+        for size, widest in tiles.items():
+            if size < 2 * filtering.chunk:
+                plain = Candidate("winograd", lanes, size, widest, rows=band, dense=True)
+                yield _fitted(plain, planes, rests.get(size, 0))
+
+
+def _bands(filtering: Filtering) -> list[int]:
+    """Pairs of rows of which the second-level cache, or a part of it, holds what lies in between."""
+    rows, columns = filtering.pairs
+    each = 4 * sum(filtering.planes) * columns
+    counts = {-(-rows // max(1, memory // each)) for memory in BANDS}
+    return sorted({-(-rows // count) for count in counts})
 
 
 def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:

@@ -7,15 +7,17 @@ from collections.abc import Mapping as AbstractMapping
 import numpy as np
 import numpy.typing as npt
 
-from .candidates import FIRST_LEVEL, Candidate, Family, Task
+from .candidate import Candidate, Family
 from .layout import LINE
 from .pack import Ints, slots_of
 from .pitches import COPY
 from .rates import Rates
+from .task import FIRST_LEVEL, Task
 from .tiles import LATENCY, ROW, cut, latency, tile_sizes
 
 FETCH = 2.0  # cycles for a line from the second-level cache, asked for ahead
 LATE = 3.5  # cycles for one that is not
+SPREAD, MERGE = 3.0, 4.0  # cycles per vector of a plane of transformed inputs, and of sums
 MISPREDICTED = 10.0  # cycles lost at the end of a loop
 
 Floats = npt.NDArray[np.float64]
@@ -30,6 +32,8 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
         rates: What operations cost, by lanes.
     """
     rate = rates[candidate.lanes]
+    if candidate.family == "winograd":
+        return _winograd(task, candidate, rates)
     copying = _copying(task) if task.reads_staged(candidate.family) else 0.0
     if candidate.family == "rows":
         return _rows(task, candidate, rate)
@@ -39,6 +43,17 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
         return tiles + _rest(task, candidate, rate) + copying
     sizes = tile_sizes(*task.rows(candidate), candidate.rows, candidate.columns)
     return sum(n * _channel_tile(task, candidate, rate, *size) for size, n in sizes.items()) + copying
+
+
+def _winograd(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
+    """Cycles of the products of all bands, and of transforming inputs and sums."""
+    f = task.filtering
+    assert f is not None
+    rows, columns = f.pairs
+    vectors = rows * -(-columns // candidate.lanes)
+    inputs, sums = (planes * vectors * cost for planes, cost in zip(f.planes, (SPREAD, MERGE), strict=True))
+    products = -(-rows // candidate.rows) * estimate(task.products(candidate.rows), candidate.products, rates)
+    return products + inputs + sums * len(f.weight) / f.chunk
 
 
 def _copying(task: Task) -> float:

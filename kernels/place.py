@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from . import _engine
-from .candidates import Candidate, Task
+from .candidate import Candidate
 from .pack import Packed
+from .task import Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,10 @@ class Place:
 
 
 def scratch_size(task: Task, candidate: Candidate) -> int:
-    """Floats that a thread needs to copy a tile's inputs and to leave its sums between passes."""
+    """Floats that a thread needs: to transform inputs, or to copy a tile's and to leave its sums between passes."""
+    if candidate.family == "winograd":
+        assert task.filtering is not None
+        return task.filtering.memory(candidate.rows)
     rows = task.panel(candidate).shape[1] if candidate.panel else 0
     slots = len(task.structure(candidate).runs.order) if candidate.passes > 1 else 0
     return (rows + slots) * candidate.tile_floats
@@ -45,6 +51,9 @@ def add_staging(program: _engine.Program, task: Task, source: _engine.Planes, pl
 def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append the convolution's step."""
     c = candidate
+    if c.family == "winograd":
+        _add_winograd(program, task, c, packed, place)
+        return
     tile = _engine.Tile(c.lanes, c.vectors, c.rows, c.columns, c.joined, c.rest, c.passes, c.runs_outer)
     panel = task.panel(c) if c.panel else None
     filters = task.filters(packed if panel is None else packed.in_panel(panel, c.tile_floats))
@@ -60,3 +69,18 @@ def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, 
     else:
         step = task.step(c.family)
         program.channel_conv(filters, tile, source, place.target, place.residual, step, place.clear)
+
+
+def _add_winograd(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
+    """Append a step by Winograd's minimal filtering. Its sums lie in memory chunk by chunk, each from the beginning."""
+    f = task.filtering
+    assert f is not None
+    c, products = candidate.products, task.products(candidate.rows)
+    rows, columns = (np.array([(t.first, t.second, t.sign) for t in terms], np.int32) for terms in f.terms)
+    filtering = _engine.Filtering(
+        rows, columns, (len(f.components[0]), len(f.components[1])), f.stride, f.padding, f.channels.tolist(),
+        candidate.rows, f.chunk, products.source.stride, task.convolution.bias, task.clamp,
+    )  # fmt: skip
+    filters = products.filters(replace(packed, rows=packed.rows % f.planes[1]))
+    tile = _engine.Tile(c.lanes, c.vectors, 1, 1, 1, c.rest, 1, c.runs_outer)
+    program.winograd_conv(filters, filtering, tile, place.source, place.target, place.residual, place.clear)

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..pruning.errors import PrunemapError
 from . import _engine
 from .cache import cache_folder
-from .candidates import Candidate
+from .candidate import Candidate
 
 _LINE: TypeAdapter[tuple[str, Candidate]] = TypeAdapter(tuple[str, Candidate])
 

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .alone import Alone
-from .candidates import Candidate, Task, enumerate_candidates, other_orders
+from .candidate import Candidate
+from .candidates import enumerate_candidates, other_orders
 from .estimate import estimate
 from .plans import machine_plans
 from .rates import Rates, measured_rates, nominal_rates
+from .task import Task
 
 PROMISING = 5  # candidates kept by the estimate
 DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, where that may win
+TRANSFORMED = 3  # of those by Winograd's minimal filtering, where there are any
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
@@ -55,10 +58,11 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
     ranked = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
     count = PROMISING if task.matrix.weights.size < HEAVY else 1
     keep = [c for c in ranked[:count] if costs[c] < UNLIKELY * costs[ranked[0]]]
+    keep += [c for c in ranked if c.family == "winograd"][:TRANSFORMED]
     if not task.matrix.mask.all():
         count = DENSE_FORMS if task.matrix.kept.sum() > LIKELY_DENSE * task.matrix.mask.size else 1
         keep += _dense_forms(ranked, task, rates)[:count]
-    return keep
+    return list(dict.fromkeys(keep))
 
 
 def _dense_forms(candidates: Sequence[Candidate], task: Task, rates: AbstractMapping[int, Rates]) -> list[Candidate]:

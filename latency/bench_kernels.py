@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ..kernels import Step, resolve_isa
 from ..kernels.alone import Alone
 from ..kernels.build import build
-from ..kernels.candidates import Candidate, Task
+from ..kernels.candidate import Candidate
 from ..kernels.lowering import lower
+from ..kernels.task import Task
 from ..kernels.tune import choose
 from ..pruning import capture
 from ..pruning.errors import PrunemapError
@@ -46,7 +47,7 @@ class Way:
     Attributes:
         ms: Its time, with that of taking its input apart.
         dense_ms: The same of the dense network's layer, in the same rounds.
-        bound_ms: What multiply-adds at the roof, or reading weights and activations once, takes at least.
+        bound_ms: What the plain convolution's multiply-adds at the roof, or reading weights and activations once, takes.
     """
 
     ms: float

@@ -16,11 +16,11 @@ import numpy as np
 
 from ..kernels import isas
 from ..kernels.alone import Alone
-from ..kernels.candidates import Task
 from ..kernels.layout import Geometry
 from ..kernels.operations import NO_CLAMP, Convolution
 from ..kernels.plans import cpu_model, engine_digest
 from ..kernels.rates import nominal_rates
+from ..kernels.task import Task
 from ..kernels.tune import promising
 from .cache import cache_folder, write_atomically
 

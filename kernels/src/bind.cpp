@@ -176,14 +176,37 @@ void bind_types(py::module_& m) {
            py::arg("joined"), py::arg("rest"), py::arg("passes"), py::arg("runs_outer"));
 }
 
+using Pair = std::pair<std::int32_t, std::int32_t>;
+
+// terms: (n, 3) of first, second, sign.
+std::vector<Term> as_terms(const Array<std::int32_t>& terms) {
+  require(terms.ndim() == 2 && terms.shape(1) == 3, "winograd: terms must be an (n, 3) array");
+  std::vector<Term> all;
+  for (py::ssize_t i = 0; i < terms.shape(0); ++i)
+    all.push_back({terms.at(i, 0), terms.at(i, 1), static_cast<float>(terms.at(i, 2))});
+  return all;
+}
+
+Filtering make_filtering(const Array<std::int32_t>& rows, const Array<std::int32_t>& columns, Pair components, Pair step,
+                         Pair padding, const std::vector<std::int32_t>& channels, std::int32_t band, std::int32_t chunk,
+                         std::int64_t stride, const Array<float>& bias, std::pair<float, float> clamp) {
+  return {as_terms(rows), as_terms(columns), components.first, components.second, step.first, step.second,
+          padding.first, padding.second, channels, band, chunk, stride, copied(bias), clamp.first, clamp.second};
+}
+
+void bind_filtering(py::module_& m) {
+  py::class_<Filtering>(m, "Filtering")
+      .def(py::init(&make_filtering), py::arg("rows"), py::arg("columns"), py::arg("components"), py::arg("step"),
+           py::arg("padding"), py::arg("channels"), py::arg("band"), py::arg("chunk"), py::arg("stride"), py::arg("bias"),
+           py::arg("clamp"));
+}
+
 void add_pool(Program& program, const Planes& from, const Planes& to, bool maximum,
               const std::array<std::int32_t, 6>& window, bool count_padding, bool clear) {
   program.pool({from, to, maximum ? PoolKind::max : PoolKind::average, window[0], window[1], window[2], window[3],
                 window[4], window[5], count_padding, false},
                clear);
 }
-
-using Pair = std::pair<std::int32_t, std::int32_t>;
 
 std::vector<Phase> as_phases(const std::vector<Pair>& phases) {
   std::vector<Phase> all;
@@ -225,6 +248,8 @@ void bind_program(py::module_& m) {
            py::arg("step"), py::arg("clear"))
       .def("rows_conv", &add_rows_conv, py::arg("filters"), py::arg("columns"), py::arg("tile"), py::arg("source"),
            py::arg("target"), py::arg("residual").none(true), py::arg("step"), py::arg("clear"))
+      .def("winograd_conv", &Program::winograd_conv, py::arg("products"), py::arg("filtering"), py::arg("tile"),
+           py::arg("source"), py::arg("target"), py::arg("residual").none(true), py::arg("clear"))
       .def("stage", &add_stage, py::arg("source"), py::arg("target"), py::arg("phases"), py::arg("step"),
            py::arg("clear"))
       .def("pool", &add_pool, py::arg("source"), py::arg("target"), py::arg("maximum"), py::arg("window"),
@@ -269,6 +294,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("jam_weights", &jam_weights, py::arg("weights"), py::arg("mask"), py::arg("filters"), py::arg("offsets"),
         py::arg("groups"), py::arg("block"));
   bind_types(m);
+  bind_filtering(m);
   bind_program(m);
   bind_roof(m);
 }

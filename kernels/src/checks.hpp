@@ -36,6 +36,18 @@ inline std::vector<std::int64_t> equal_work(std::int64_t units) {
   return std::vector<std::int64_t>(static_cast<std::size_t>(units), 1);
 }
 
+inline const PixelFamily& pixel_family(const KernelTable& table, std::int32_t lanes) {
+  for (int i = 0; i < table.families; ++i)
+    if (table.pixel[i].lanes == lanes) return table.pixel[i];
+  throw std::invalid_argument("no pixel kernels with so many lanes");
+}
+
+// `count` steps, which must not lead further than any buffer.
+inline std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
+  require(count == 0 || step <= INT32_MAX / count, what);
+  return step * count;
+}
+
 inline Planes absent() { return {Space::arena, -1, 0, 0, 0, 0, 0, 0}; }
 
 }  // namespace prunemap

@@ -13,6 +13,7 @@
 #include "ops/stage.hpp"
 #include "ops/add.hpp"
 #include "ops/roof.hpp"
+#include "ops/winograd.hpp"
 #include "table.hpp"
 
 namespace prunemap {
@@ -53,7 +54,8 @@ constexpr KernelTable make_table(const char* name) {
           rows_family<typename First::Square>(),  // rows are short
           stage<First>,
           pool<typename First::Square>,  // its shuffles are no faster on wider vectors
-          add<First>};
+          add<First>,
+          winograd<First>};
 }
 
 }  // namespace

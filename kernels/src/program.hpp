@@ -35,6 +35,18 @@ struct Tile {
   bool runs_outer;
 };
 
+// Winograd's minimal filtering as it comes from outside.
+struct Filtering {
+  std::vector<Term> rows, columns;  // indices of the inputs that two outputs read, from 0 on
+  std::int32_t row_components, column_components;
+  std::int32_t step_y, step_x, pad_y, pad_x;
+  std::vector<std::int32_t> channels;  // of the input, each read by all terms
+  std::int32_t band, chunk;            // pairs of rows, filters, that are computed together
+  std::int64_t stride;                 // floats from one plane in between to the next
+  Shared<float> bias;
+  float low, high;
+};
+
 class Program {
  public:
   // Sizes in floats; `scratch`: of memory for steps in between, one for each thread.
@@ -54,6 +66,11 @@ class Program {
   // Runs of one filter. `columns`: how far right of the output's column each entry of the lists reads.
   void rows_conv(const FilterData& filters, const Shared<std::int32_t>& columns, const Tile& tile, const Planes& from,
                  const Planes& to, const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
+  // `products`: a pixel_conv of planes in between, per chunk of filters: those of sums (row component, column component,
+  // filter) from those of transformed inputs (channel, row term, column term). Slots and rows of one chunk begin at 0
+  // again, its runs lie together.
+  void winograd_conv(const FilterData& products, const Filtering& filtering, const Tile& tile, const Planes& from,
+                     const Planes& to, const Planes* residual, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
              std::int32_t step_x, bool clear);
   void pool(Pool pool, bool clear);  // sets `whole` itself
@@ -99,6 +116,8 @@ class Program {
   const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes, std::int32_t passes = 1);
+  Pairs make_pairs(const std::vector<Term>& terms, std::int32_t components, std::int32_t step, std::int32_t pad,
+                   std::int32_t outputs);
   // Lists lead from `in`; where to is not checked. `scratch`: floats of the scratch memory that are taken.
   PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
                             const Planes* residual, std::int64_t scratch);

@@ -8,7 +8,13 @@
 namespace prunemap {
 
 std::int64_t Program::capacity(Space space) const {
-  return space == Space::arena ? arena_size_ : space == Space::input ? input_ : output_;
+  switch (space) {
+    case Space::arena: return arena_size_;
+    case Space::input: return input_;
+    case Space::output: return output_;
+    case Space::scratch: return scratch_;
+  }
+  throw std::invalid_argument("planes in no known memory");
 }
 
 void Program::check_planes(const Planes& p, const char* what) const {

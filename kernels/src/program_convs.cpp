@@ -16,12 +16,6 @@ std::vector<std::int64_t> run_work(const FilterData& filters) {
   return work;
 }
 
-const PixelFamily& pixel_family(const KernelTable& table, const Tile& tile) {
-  for (int i = 0; i < table.families; ++i)
-    if (table.pixel[i].lanes == tile.lanes) return table.pixel[i];
-  throw std::invalid_argument("no pixel kernels with so many lanes");
-}
-
 const ChannelFamily& channel_family(const KernelTable& table, const Tile& tile) {
   for (int i = 0; i < table.families; ++i)
     if (table.channel[i].lanes == tile.lanes) return table.channel[i];
@@ -37,12 +31,6 @@ std::int32_t tile_floats(const Tile& tile) {
 
 // Tiles of a plane, the rest included.
 std::int64_t tiles_of(const PixelConv& c) { return c.tiles + (c.rest > 0 ? 1 : 0); }
-
-// `count` steps, which must not lead further than any buffer.
-std::int64_t distance(std::int64_t step, std::int64_t count, const char* what) {
-  require(count == 0 || step <= INT32_MAX / count, what);
-  return step * count;
-}
 
 // Whether some run computes whole vectors of pixels that hold something else too.
 bool has_others(const Planes& to, const PixelFamily& family, const Tile& tile, const FilterData& data) {
@@ -163,13 +151,12 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
 
 PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
                                    const Planes* residual, std::int64_t scratch) {
-  const PixelFamily& family = pixel_family(table_, tile);
+  const PixelFamily& family = pixel_family(table_, tile.lanes);
   require(tile.vectors >= 1, "convolution: a tile needs a vector");
   const Planes other = residual != nullptr ? *residual : absent();
   check_planes(to, "convolution: bad output planes");
   const std::int64_t vectors = vectors_of(to, family.lanes), span = vectors * family.lanes;
-  require(to.space == Space::arena, "convolution: the output must lie in the arena");
-  check_span(to, span, "convolution: output planes end outside the arena");
+  check_span(to, span, "convolution: output planes end outside their memory");
   require(to.stride >= span, "convolution: output planes overlap");
   if (residual != nullptr) {
     check_residual(other, to);
@@ -195,9 +182,10 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
 
 void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                          const Planes* residual, bool clear) {
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
   const PixelConv c = make_pixel_conv(filters, tile, from.base, to, residual, 0);
   check_input(from, *filters.offsets, vectors_of(to, tile.lanes) * tile.lanes);
-  push(pixel_family(table_, tile).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
+  push(pixel_family(table_, tile.lanes).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
        std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
@@ -210,11 +198,12 @@ void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& 
   require(rows > 0 && rows * tile.passes == static_cast<std::int64_t>(panel->size()),
           "convolution: every pass must have equally many rows of the panel");
   require(rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
+  require(to.space == Space::arena, "convolution: the output must lie in the arena");
   PixelConv c = make_pixel_conv(filters, tile, 0, to, residual, rows * pitch);
   check_input(from, *panel, vectors_of(to, tile.lanes) * tile.lanes);
   check_reach(*filters.offsets, 0, pitch, rows * pitch);
   c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), pitch};
-  push(pixel_family(table_, tile).run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * tile.lanes, clear);
+  push(pixel_family(table_, tile.lanes).run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
 void Program::channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& target,

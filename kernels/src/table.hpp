@@ -12,7 +12,10 @@ struct Frame {
   std::int64_t scratch;  // floats from the arena to memory that no other thread uses
 };
 
-enum class Space : std::int32_t { arena, input, output };
+// Runs the units [begin, end) of a step; which units there are depends on the operation.
+using StepFunction = void (*)(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end);
+
+enum class Space : std::int32_t { arena, input, output, scratch };  // scratch: within one step only
 
 // Planes of one tensor: pixel (c, y, x) lies at base + c * stride + y * pitch + x. In the arena everything between the
 // pixels, and `before` floats ahead of the first, is zero: rows and planes share these margins as their padding.
@@ -81,6 +84,42 @@ struct PixelConv {
   ChannelConv rest_conv;  // the same convolution
 };
 
+// What one row (column) of transformed inputs is made of: of those that two outputs read, one and `sign` times another;
+// of columns, floats from where the first phase of a row begins.
+struct Term {
+  std::int32_t first, second;
+  float sign;
+};
+
+// Winograd's minimal filtering along one axis: pairs of outputs, and the terms of the inputs that these read.
+struct Pairs {
+  const Term* term;
+  std::int32_t terms;
+  std::int32_t components;  // sums of products that make up a pair: 4, or 3 where the third is not needed
+  std::int32_t step, pad;   // from one output to the next; before the first input
+  std::int32_t reach;       // inputs that a pair reads, or some more
+  std::int32_t count;       // of pairs
+};
+
+// A convolution by Winograd's minimal filtering, two by two outputs at a time: inputs are transformed, `products` sums up
+// over channels, and the sums are transformed to outputs. A band of pairs of rows after the other, in the thread's own
+// memory; there the planes of transformed inputs, (channel, row term, column term), lie `stride` apart from the beginning
+// on, then those of sums, (row component, column component, filter of the chunk), then rows taken apart.
+struct Winograd {
+  Planes from, to, residual;  // residual.base < 0: none
+  PixelConv products;
+  StepFunction multiply;
+  Pairs rows, columns;
+  const std::int32_t* channels;  // of the input
+  std::int32_t channel_count;
+  std::int32_t bands, band, chunks, chunk;  // pairs of rows at most; filters at most
+  const std::int32_t* runs;                 // where the runs of each chunk begin, and where the last ends
+  std::int64_t stride, sums, lines, line;   // line: floats of one phase of a row
+  const float* bias;
+  float low, high;
+  bool three_taps;  // F(2, 3) along both axes, and no stride
+};
+
 // Pixels of a row in the lanes, for runs of one filter. Output pixel (y, x) reads at in + y * row_step + step * x + offset,
 // unless that lies beyond the edges of the row: the masks of an entry, one per output, tell.
 struct RowsConv {
@@ -122,9 +161,6 @@ struct Add {
   std::int32_t vectors;
   float low, high;
 };
-
-// Runs the units [begin, end) of a step; which units there are depends on the operation.
-using StepFunction = void (*)(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end);
 
 constexpr int kMaxJammed = 4;  // filters of a run whose list may be sorted by sets of filters
 constexpr int kSets = (1 << kMaxJammed) - 1;
@@ -184,7 +220,7 @@ struct KernelTable {
   ChannelFamily channel[2];
   RoofFamily roof[2];
   RowsFamily rows;
-  StepFunction stage, pool, add;
+  StepFunction stage, pool, add, winograd;
 };
 
 }  // namespace prunemap

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from prunemap.kernels.build import build
-from prunemap.kernels.candidates import Candidate, Task
+from prunemap.kernels.candidate import Candidate
 from prunemap.kernels.lowering import lower
+from prunemap.kernels.task import Task
 from prunemap.pruning import capture
 
 Images = np.ndarray[tuple[int, ...], np.dtype[np.float32]]

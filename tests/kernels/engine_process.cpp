@@ -65,6 +65,14 @@ class Decoder {
   }
   void read(Space& value) { value = static_cast<Space>(take<std::int32_t>()); }
   void read(Phase& p) { read_all(p.row, p.column); }
+  void read(Term& t) {
+    read_all(t.first, t.second);
+    t.sign = static_cast<float>(take<std::int32_t>());
+  }
+  void read(Filtering& f) {
+    read_all(f.rows, f.columns, f.row_components, f.column_components, f.step_y, f.step_x, f.pad_y, f.pad_x, f.channels,
+             f.band, f.chunk, f.stride, f.bias, f.low, f.high);
+  }
   void read(std::optional<Planes>& value) {
     if (!take<bool>()) return;
     Planes p{};
@@ -131,7 +139,7 @@ using Method = std::function<void(Program&, Decoder&)>;
 const std::map<std::string, Method>& methods() {
   static const std::map<std::string, Method> all = {
       {"pixel_conv", method(&Program::pixel_conv)}, {"panel_conv", method(&Program::panel_conv)},
-      {"channel_conv", method(&Program::channel_conv)},
+      {"channel_conv", method(&Program::channel_conv)}, {"winograd_conv", method(&Program::winograd_conv)},
       {"stage", method(&Program::stage)},           {"rows_conv", method(&Program::rows_conv)},
       {"pool", method(&Program::pool)},
       {"add", method(&Program::add)},               {"function", method(&Program::function)},

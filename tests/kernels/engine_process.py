@@ -147,7 +147,19 @@ class Tile(Part):
         REAL["Tile"](*self.parts)
 
 
-REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile")}
+class Filtering(Part):
+    def __init__(
+        self, rows: Any, columns: Any, components: Any, step: Any, padding: Any, channels: Any, band: int, chunk: int,
+        stride: int, bias: Any, clamp: Any,
+    ) -> None:  # fmt: skip
+        REAL["Filtering"](rows, columns, components, step, padding, channels, band, chunk, stride, bias, clamp)
+        terms = [[tuple(term) for term in np.asarray(each).tolist()] for each in (rows, columns)]
+        low, high = map(float, clamp)
+        bias = np.ascontiguousarray(bias)
+        self.parts = (*terms, components, step, padding, list(channels), band, chunk, stride, bias, low, high)
+
+
+REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile", "Filtering")}
 
 
 class Program:
@@ -185,6 +197,11 @@ class Program:
     ) -> None:
         columns = np.ascontiguousarray(columns)
         self._append("rows_conv", filters, columns, tile, source, target, residual, step, clear)
+
+    def winograd_conv(
+        self, products: Any, filtering: Any, tile: Any, source: Any, target: Any, residual: Any, clear: bool
+    ) -> None:
+        self._append("winograd_conv", products, filtering, tile, source, target, residual, clear)
 
     def pool(self, source: Any, target: Any, maximum: bool, window: Any, count_padding: bool, clear: bool) -> None:
         self._append("pool", source, target, maximum, window, count_padding, clear)
@@ -239,7 +256,7 @@ def pytest_configure(config: pytest.Config) -> None:
     process = Program.process = Process(config.getoption("--engine"))
     process.ask("supported")  # a process that does not start is told here
     replaced = {
-        "Planes": Planes, "Filters": Filters, "Tile": Tile, "Program": Program,
+        "Planes": Planes, "Filters": Filters, "Tile": Tile, "Filtering": Filtering, "Program": Program,
         "built_isas": lambda: process.ask("built"),
         "supported_isas": lambda: process.ask("supported"),
         "function_names": lambda: process.ask("functions"),

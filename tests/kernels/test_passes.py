@@ -11,9 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from prunemap.kernels import candidates, isas
-from prunemap.kernels.candidates import Candidate, Task, enumerate_candidates, other_orders
+from prunemap.kernels import isas
+from prunemap.kernels import task as tasks
+from prunemap.kernels.candidate import Candidate
+from prunemap.kernels.candidates import enumerate_candidates, other_orders
 from prunemap.kernels.pack import SETS, Packed
+from prunemap.kernels.task import Task
 
 TasksOf = Callable[..., list[Task]]
 CONVOLUTIONS = [
@@ -46,10 +49,10 @@ def test_bytes_of_a_channel(task: Task) -> None:
 
 
 def test_every_pass_fits_the_cache(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "FIRST_LEVEL", 3 * 1024)
+    monkeypatch.setattr(tasks, "FIRST_LEVEL", 3 * 1024)
     for plain in pixels(task):
         (several,) = [c for c in other_orders(task, plain) if c.passes > 1]
-        fit = max(1, candidates.FIRST_LEVEL // task.channel_bytes("pixels", several.tile_floats))
+        fit = max(1, tasks.FIRST_LEVEL // task.channel_bytes("pixels", several.tile_floats))
         read = task.matrix.mask.reshape(-1, task.convolution.weight.shape[1], task.tap_count).any(axis=(0, 2))
         ranges = task._pass_ranges(several.passes)
         channels = [int(read[begin // task.tap_count : end // task.tap_count].sum()) for begin, end in ranges]
@@ -84,5 +87,5 @@ def test_passes_have_the_entries_of_one(task: Task) -> None:
 
 
 def test_what_fits_at_once_takes_one_pass(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidates, "FIRST_LEVEL", 1 << 20)
+    monkeypatch.setattr(tasks, "FIRST_LEVEL", 1 << 20)
     assert all(other.passes == 1 for c in pixels(task) for other in other_orders(task, c))

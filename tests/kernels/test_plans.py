@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prunemap.kernels import compile_network, plans, tune
-from prunemap.kernels.candidates import Candidate
+from prunemap.kernels.candidate import Candidate
 from prunemap.kernels.plans import Plans
 
 CHOSEN = Candidate("pixels", 8, 4, 3, jammed=True)

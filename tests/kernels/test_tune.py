@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from prunemap.kernels import isas, tune
-from prunemap.kernels.candidates import Candidate, Task, other_orders
+from prunemap.kernels.candidate import Candidate
+from prunemap.kernels.candidates import other_orders
 from prunemap.kernels.rates import nominal_rates
+from prunemap.kernels.task import Task
 
 TasksOf = Callable[[nn.Module, torch.Tensor], list[Task]]
 

@@ -42,6 +42,12 @@ struct Avx512 {
     even = _mm512_permutex2var_ps(a, pick, b);
     odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(pick, _mm512_set1_epi32(1)), b);
   }
+  // Floats of two vectors in turn: what `split` takes apart.
+  static void join(Vector even, Vector odd, Vector& low, Vector& high) {
+    const __m512i pick = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    low = _mm512_permutex2var_ps(even, pick, odd);
+    high = _mm512_permutex2var_ps(even, _mm512_add_epi32(pick, _mm512_set1_epi32(8)), odd);
+  }
   // The lower or the upper eight lanes.
   static Square::Vector part(Vector a, int which) {
     return which == 0 ? _mm512_maskz_extractf32x8_ps(0xFF, a, 0) : _mm512_maskz_extractf32x8_ps(0xFF, a, 1);

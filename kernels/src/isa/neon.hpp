@@ -27,6 +27,11 @@ struct Neon {
     even = vuzp1q_f32(a, b);
     odd = vuzp2q_f32(a, b);
   }
+  // Floats of two vectors in turn: what `split` takes apart.
+  static void join(Vector even, Vector odd, Vector& low, Vector& high) {
+    low = vzip1q_f32(even, odd);
+    high = vzip2q_f32(even, odd);
+  }
   // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
   static constexpr std::int32_t disorder[] = {0, 1, 2, 3};
   static Vector evens(const float* p) { return vuzp1q_f32(load(p), load(p + lanes)); }

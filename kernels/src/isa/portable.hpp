@@ -32,6 +32,11 @@ struct Portable {
     even = __builtin_shufflevector(a, b, 0, 2, 4, 6);
     odd = __builtin_shufflevector(a, b, 1, 3, 5, 7);
   }
+  // Floats of two vectors in turn: what `split` takes apart.
+  static void join(Vector even, Vector odd, Vector& low, Vector& high) {
+    low = __builtin_shufflevector(even, odd, 0, 4, 1, 5);
+    high = __builtin_shufflevector(even, odd, 2, 6, 3, 7);
+  }
   // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
   static constexpr std::int32_t disorder[] = {0, 1, 2, 3};
   static Vector evens(const float* p) { return __builtin_shufflevector(load(p), load(p + lanes), 0, 2, 4, 6); }

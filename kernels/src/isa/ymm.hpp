@@ -26,6 +26,12 @@ struct Ymm {
     even = in_order(_mm256_shuffle_ps(a, b, 0x88));
     odd = in_order(_mm256_shuffle_ps(a, b, 0xDD));
   }
+  // Floats of two vectors in turn: what `split` takes apart.
+  static void join(Vector even, Vector odd, Vector& low, Vector& high) {
+    const Vector a = _mm256_unpacklo_ps(even, odd), b = _mm256_unpackhi_ps(even, odd);
+    low = _mm256_permute2f128_ps(a, b, 0x20);
+    high = _mm256_permute2f128_ps(a, b, 0x31);
+  }
   // The even ones of 2 * lanes floats, in an order of their own: which one each lane has.
   static constexpr std::int32_t disorder[] = {0, 1, 4, 5, 2, 3, 6, 7};
   static Vector evens(const float* p) { return _mm256_shuffle_ps(load(p), load(p + lanes), 0x88); }

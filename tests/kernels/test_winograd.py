@@ -1,0 +1,213 @@
+"""Winograd's minimal filtering: its terms, exact on small integers, and where it is a choice at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from prunemap.kernels import isas
+from prunemap.kernels.candidate import Candidate
+from prunemap.kernels.candidates import enumerate_candidates, other_orders
+from prunemap.kernels.task import Task
+from prunemap.kernels.winograd import make_terms
+
+TasksOf = Callable[..., list[Task]]
+LAYERS = [
+    (nn.Conv2d(5, 7, 3, padding=1), (8, 10)),
+    (nn.Conv2d(3, 70, 3, padding=1), (7, 7)),  # several chunks of filters, an odd map
+    (nn.Conv2d(4, 33, 3), (5, 35)),
+    (nn.Conv2d(2, 3, 3, padding=2), (1, 2)),
+    (nn.Conv2d(3, 9, 3, 2, padding=1), (13, 12)),
+    (nn.Conv2d(3, 8, 7, 2, padding=3), (20, 37)),
+    (nn.Conv2d(3, 4, 5, (1, 2), padding=(4, 1)), (6, 70)),
+    (nn.Conv2d(2, 5, (2, 4), padding=1), (4, 9)),
+    (nn.Conv2d(2, 4, 9, padding=4), (11, 6)),
+    (nn.Conv2d(2, 4, 3, padding=9), (4, 5)),
+]
+IDS = [f"{'x'.join(map(str, conv.kernel_size))}/{conv.stride}+{conv.padding} {size}" for conv, size in LAYERS]
+
+
+def ways(task: Task, isa: str) -> list[Candidate]:
+    found = [c for c in enumerate_candidates(task, isa) if c.family == "winograd"]
+    return [*found, *(other for c in found for other in other_orders(task, c))]
+
+
+def with_integers(conv: nn.Conv2d, size: tuple[int, int]) -> torch.Tensor:
+    """Small numbers as weights, none of them zero, and as images."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.copy_(torch.randint(1, 9, parameter.shape, generator=generator))
+            parameter *= 1 - 2 * torch.randint(0, 2, parameter.shape, generator=generator)
+    return torch.randint(-8, 9, (2, conv.in_channels, *size), generator=generator).float()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", range(1, 12))
+def test_terms_add_up_to_two_outputs(kernel: int, stride: int) -> None:
+    terms = make_terms(kernel, stride)
+    rng = np.random.default_rng(kernel)
+    inputs, weight = rng.integers(-8, 9, kernel + stride), rng.integers(-8, 9, kernel)
+    m = np.zeros(4)
+    for term in terms:
+        m[term.component] += (inputs[term.first] + term.sign * inputs[term.second]) * np.dot(term.taps, weight)
+    expected = [inputs[at : at + kernel] @ weight for at in (0, stride)]
+    assert [m[0] + m[1] + m[2], m[1] - m[2] - m[3]] == expected
+    assert len(terms) <= 2 * kernel
+    if (kernel, stride) in {(3, 1): 4, (2, 1): 3, (7, 2): 10, (3, 2): 5}:
+        assert len(terms) == {(3, 1): 4, (2, 1): 3, (7, 2): 10, (3, 2): 5}[kernel, stride]
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize(("conv", "size"), LAYERS, ids=IDS)
+def test_exact(
+    conv: nn.Conv2d, size: tuple[int, int], isa: str, run_with: Any, tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = with_integers(conv, size)
+    model = nn.Sequential(conv, nn.ReLU6())
+    with torch.no_grad():
+        conv.bias *= 40.0  # so that all three branches of the clamp are taken
+        expected = model.double()(images.double()).float()
+    model.float()
+    pairs = set()
+    for memory in (1 << 20, 1 << 14, 1):  # one band, several, one of each pair of rows
+        monkeypatch.setattr("prunemap.kernels.candidates.BANDS", (memory,))
+        (task,) = tasks_of(model, images, isa)
+        found = ways(task, isa)
+        assert found
+        pairs |= {c.rows for c in found}
+        for index, candidate in enumerate(found):
+            result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
+            assert torch.equal(result, expected), str(candidate)
+    assert len(pairs) > 1 or expected.shape[2] <= 2
+
+
+class Residual(nn.Module):
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.before, self.conv = nn.Conv2d(3, conv.in_channels, 1), conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.before(x)
+        return torch.relu(self.conv(x) + x)
+
+
+@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("size", [(9, 11), (6, 32)])
+def test_a_residual_is_added_once(size: tuple[int, int], isa: str, run_with: Any, tasks_of: TasksOf) -> None:
+    model = Residual(nn.Conv2d(34, 34, 3, padding=1)).eval()
+    images = with_integers(model.before, size)
+    with_integers(model.conv, size)
+    with torch.no_grad():
+        expected = model.double()(images.double()).float()
+    model.float()
+    _, task = tasks_of(model, images, isa)
+    assert task.residual is not None
+    plain = next(c for c in enumerate_candidates(tasks_of(model, images, isa)[0], isa) if c.family == "channels")
+    for candidate in ways(task, isa):
+        result = run_with(model, images, isa, lambda t, c=candidate: c if t.residual is not None else plain)
+        assert torch.equal(result, expected), str(candidate)
+
+
+def test_inputs_that_nobody_reads_are_left_out(run_with: Any, tasks_of: TasksOf) -> None:
+    conv = nn.Conv2d(6, 8, 3, padding=1)
+    images = with_integers(conv, (6, 6))
+    with torch.no_grad():
+        conv.weight[:, 2] = 0
+        conv.weight[3] = 0
+        expected = nn.functional.conv2d(images, conv.weight, conv.bias, padding=1)
+    images[:, 2] = torch.nan
+    (task,) = tasks_of(nn.Sequential(conv), images, isas()[0])
+    assert ways(task, isas()[0])
+    for candidate in ways(task, isas()[0]):
+        result = run_with(nn.Sequential(conv), images, isas()[0], lambda _, chosen=candidate: chosen)
+        assert torch.equal(result, expected), str(candidate)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.Conv2d(4, 4, 3, dilation=2, padding=2),
+        nn.Conv2d(4, 4, 3, 3), nn.Conv2d(4, 4, (1, 3)), nn.Conv2d(4, 4, 2, 2), nn.Conv2d(4, 4, 12, padding=0),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_not_a_choice(conv: nn.Conv2d, tasks_of: TasksOf) -> None:
+    """Without a gain, across groups, for far steps, and for one pixel."""
+    (task,) = tasks_of(nn.Sequential(conv), with_integers(conv, (12, 12)))
+    assert task.filtering is None
+    assert not ways(task, "portable")
+
+
+def test_what_is_pruned_is_computed_as_it_is(tasks_of: TasksOf) -> None:
+    """Taps that nobody reads must not be read, and few weights are fewer products without."""
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    images = with_integers(conv, (12, 12))
+    with torch.no_grad():
+        conv.weight[:, 1, 0, 2] = 0
+    assert tasks_of(nn.Sequential(conv), images)[0].filtering is None
+    images = with_integers(conv, (12, 12))
+    with torch.no_grad():
+        conv.weight[torch.arange(4), torch.arange(4)] = 0
+    (task,) = tasks_of(nn.Sequential(conv), images)
+    assert ways(task, "portable")  # three quarters are left
+    with torch.no_grad():
+        conv.weight[torch.arange(4), (torch.arange(4) + 1) % 4] = 0
+        conv.weight[torch.arange(4), (torch.arange(4) + 2) % 4] = 0
+    (task,) = tasks_of(nn.Sequential(conv), images)
+    assert task.filtering is not None
+    assert not ways(task, "portable")
+
+
+def test_real_numbers(run_with: Any, tasks_of: TasksOf) -> None:
+    """As close to float64 as sums of the transformed inputs can be."""
+    conv = nn.Conv2d(64, 32, 3, padding=1)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 64, 14, 14, generator=generator)
+    with torch.no_grad():
+        conv.weight.normal_(generator=generator)
+        exact = nn.functional.conv2d(images.double(), conv.weight.double(), conv.bias.double(), padding=1)
+    (task,) = tasks_of(nn.Sequential(conv), images, isas()[0])
+    for candidate in ways(task, isas()[0]):
+        result = run_with(nn.Sequential(conv), images, isas()[0], lambda _, chosen=candidate: chosen)
+        assert (result - exact).abs().max() <= 1e-5 * exact.abs().max(), str(candidate)
+
+
+def broken() -> list[dict[str, Any]]:
+    terms = np.array([[0, 2, -1], [1, 2, 1], [2, 1, -1], [1, 3, -1]], np.int32)
+    return [
+        {"rows": terms[:0]}, {"columns": terms + np.array([[2**15, 0, 0]], np.int32)}, {"rows": -terms},
+        {"components": (5, 4)}, {"components": (4, 2)}, {"step": (3, 1)}, {"step": (1, 0)}, {"padding": (-1, 1)},
+        {"channels": [0, 5]}, {"channels": [-1, 0]}, {"channels": []}, {"band": 0}, {"band": 99}, {"chunk": 0},
+        {"stride": 16}, {"stride": 2**40}, {"bias": np.zeros(3, np.float32)}, {"chunk": 1}, {"padding": (1, 2**20)},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", broken(), ids=str)
+def test_broken_steps(
+    changed: dict[str, Any], run_with: Any, tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine refuses what could touch memory outside its buffers."""
+    from prunemap.kernels import _engine
+
+    real = _engine.Filtering
+    names = (
+        "rows", "columns", "components", "step", "padding", "channels", "band", "chunk", "stride", "bias", "clamp",
+    )  # fmt: skip
+    monkeypatch.setattr(
+        _engine, "Filtering", lambda *given: real(**{**dict(zip(names, given, strict=True)), **changed})
+    )
+    conv = nn.Conv2d(5, 4, 3, padding=1)
+    images = with_integers(conv, (9, 70))
+    monkeypatch.setattr("prunemap.kernels.candidates.BANDS", (1,))
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(5, 4, 1)), images)
+    (task,) = tasks_of(nn.Sequential(conv), images)
+    candidate = replace(ways(task, "portable")[0], rows=1)
+    with pytest.raises(ValueError, match=r"winograd|convolution|filters"):
+        run_with(nn.Sequential(conv), images, "portable", lambda _: candidate)
