@@ -47,7 +47,7 @@ class Way:
     Attributes:
         ms: Its time, with that of taking its input apart.
         dense_ms: The same of the dense network's layer, in the same rounds.
-        bound_ms: What the plain convolution's multiply-adds at the roof, or reading weights and activations once, takes.
+        bound_ms: What multiply-adds of the plain convolution at the roof, or reading everything once, takes at least.
     """
 
     ms: float

@@ -114,6 +114,16 @@ RowMasks row_masks(const Buffer<std::int32_t>& columns, const RowsFamily& family
   return masks;
 }
 
+// Whether a list is three rows of equal taps, `pitch` floats apart, one after the other.
+bool is_tall(const Run& run, const Buffer<std::int32_t>& offsets, const Buffer<std::int32_t>& columns, std::int64_t pitch) {
+  if (run.count == 0 || run.count % 3 != 0) return false;
+  for (std::int64_t i = run.offsets + run.count / 3; i < run.offsets + run.count; ++i) {
+    const auto at = static_cast<std::size_t>(i), above = static_cast<std::size_t>(i - run.count / 3);
+    if (columns.at(at) != columns.at(above) || offsets.at(at) - std::int64_t{offsets.at(above)} != pitch) return false;
+  }
+  return true;
+}
+
 // Rows with nothing between them are as well fewer and longer ones.
 Planes with_joined_rows(Planes p, std::int32_t rows) {
   require(rows == 1 || (rows > 1 && p.pitch == p.width && p.height % rows == 0),
@@ -260,10 +270,14 @@ void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& c
   for (const Run& run : filters.runs) require(run.size == 1, "convolution: rows are for runs of one filter");
   require(filters.sets->size() == 0, "filters: sets are for runs of several filters");
   RowsConv c{keep_filters(filters, to, 0), from.base, row_step, to.base, to.stride, other.base, other.stride,
-             to.pitch, to.height, to.width, nullptr, nullptr};
+             to.pitch, to.height, to.width, nullptr, nullptr, nullptr};
   const RowMasks masks = row_masks(*columns, family, from.width, wide, step_x);
   c.columns = keep(masks.starts);
   c.masks = keep(masks.lanes);
+  std::vector<std::int32_t> tall;
+  for (const Run& run : filters.runs)
+    tall.push_back(step_y == step_x && is_tall(run, *filters.offsets, *columns, from.pitch) ? 1 : 0);
+  c.tall = keep(tall);
   push(family.run[step_x - 1], c, run_work(filters), to, 0, clear);
 }
 

@@ -128,6 +128,7 @@ struct RowsConv {
   std::int32_t out_pitch, height, width;
   const std::int32_t* columns;  // where the masks of an entry begin
   const std::int32_t* masks;
+  const std::int32_t* tall;  // of each run, whether its list is three rows of equal taps, one after the other
 };
 
 // Every `step`-th pixel of the source, starting at (row, column), for each phase; outside the source: zero. The column
