@@ -33,12 +33,16 @@ _APART = 0.01
 """Seconds between the first readings where none is kept yet: a slow moment must not pass for a quiet one."""
 _QUIET = 5.0
 """Percentile of many readings that stands for the machine left alone."""
+_PLACED = 1.05
+"""How much longer the same arithmetic may take in other memory, on the same quiet machine (up to 4 % was seen)."""
 
 
 class Pace:
     """Tells how many times longer the fixed arithmetic takes now than on this machine when it is quiet.
 
-    What quiet means is the fastest that any process saw so far on such a CPU; it is kept in the cache folder.
+    What quiet means is the fastest that this object has seen. Where memory happens to lie makes that differ by a few
+    percent from one object to the next; only if it is further than that from the fastest that any process saw on such a
+    CPU, which is kept in the cache folder, has the machine not been quiet yet, and that one counts.
 
     The arithmetic is a convolution by the engine itself, so that it needs of the core what networks need: a neighbour
     that takes loads and instructions, but no multiplications, would leave a loop of multiply-adds alone. It runs on the
@@ -51,15 +55,23 @@ class Pace:
         self._convolution = Alone(task, promising(task, isa, nominal_rates(isa))[:1], isa, 1)
         self._path = cache_folder() / "pace.json"
         self._key = f"{cpu_model()} | {engine_digest()[:12]}"
-        kept = self._kept()
-        seen = [self._read_after(_APART if math.isinf(kept) else 0.0) for _ in range(_FIRST)]
-        self._quiet = min(kept, float(np.percentile(seen, _QUIET)))
-        if self._quiet < kept:
-            self._keep(self._quiet)
+        self._known = self._kept()
+        seen = [self._read_after(_APART if math.isinf(self._known) else 0.0) for _ in range(_FIRST)]
+        self._own = float(np.percentile(seen, _QUIET))
+        if self._own < self._known:
+            self._known = self._own
+            self._keep(self._own)
 
     def __call__(self) -> float:
         """Now's slowdown: 1 on a quiet machine."""
-        return self._read() / self._quiet
+        seconds = self._read()
+        self._own = min(self._own, seconds)
+        return seconds / self._quiet
+
+    @property
+    def _quiet(self) -> float:
+        """Seconds on a quiet machine."""
+        return self._own if self._own <= _PLACED * self._known else self._known
 
     def _read_after(self, pause: float) -> float:
         time.sleep(pause)

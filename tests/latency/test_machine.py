@@ -24,6 +24,8 @@ with exclusive_lock(lambda text: print(text, flush=True)):
     print("mine", flush=True)
 """
 
+PACE_NOW = Pace.__call__  # tests replace it
+
 
 def test_fingerprint_leaves_out_the_load_of_the_moment() -> None:
     here = machine()
@@ -131,6 +133,27 @@ def test_the_pace_of_the_quietest_moment_is_kept(own_cache: Path) -> None:
         path.write_text(damaged)
         assert Pace()._quiet > 0
     assert first._read() > 0
+
+
+def test_the_pace_is_told_from_an_objects_own_quietest_reading(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that makes it a little slower is no neighbour; what is much slower than any process saw is one."""
+    readings = [1.0]
+    monkeypatch.setattr(Pace, "_read", lambda self: readings[-1])
+    monkeypatch.setattr(Pace, "__call__", PACE_NOW)
+    assert Pace()() == 1.0
+    readings.append(1.03)
+    placed = Pace()
+    assert placed() == 1.0
+    readings.append(1.5)
+    assert placed() == pytest.approx(1.5 / 1.03)
+    disturbed = Pace()
+    assert disturbed() == pytest.approx(1.5)
+    readings.append(1.02)
+    assert disturbed() == 1.0
+    readings.append(0.9)
+    assert placed() == 1.0
 
 
 def test_the_pace_is_the_calling_threads_own(own_cache: Path) -> None:
