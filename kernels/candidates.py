@@ -14,6 +14,7 @@ from .task import Task
 from .tiles import channel_tiles, joined_rows
 from .winograd import Filtering
 
+UNSHARED = 0.6  # of the products of the dense kernels, from which as many by lists, with less to share, take as long
 BANDS = (1024 * 1024, 256 * 1024)  # bytes of the second-level cache for a band of transformed planes
 
 
@@ -64,7 +65,7 @@ def _pixel_candidates(
 def _winograd_candidates(
     task: Task, filtering: Filtering, lanes: int, tiles: dict[int, int], rests: dict[int, int]
 ) -> Iterator[Candidate]:
-    if task.matrix.kept.sum() < filtering.share * task.matrix.mask.size:  # as many products without
+    if task.matrix.kept.sum() < UNSHARED * filtering.share * task.matrix.mask.size:
         return
     for band in _bands(filtering):
         planes = filtering.geometry(1, band)

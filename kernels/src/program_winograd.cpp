@@ -55,7 +55,7 @@ Pairs Program::make_pairs(const std::vector<Term>& terms, std::int32_t component
   require(components == 3 || components == 4, "winograd: a pair of outputs has three components, or four");
   require(step >= 1 && step <= kMaxStep && pad >= 0 && pad < kMostInputs, "winograd: no kernel for this step or padding");
   return {keep(terms), static_cast<std::int32_t>(terms.size()), components, step, pad,
-          std::max(reach_of(terms), 2 * step), (outputs + 1) / 2};
+          std::max(reach_of(terms), 2 * step), outputs / 2 + outputs % 2};
 }
 
 void Program::winograd_conv(const FilterData& products, const Filtering& f, const Tile& tile, const Planes& from,
@@ -66,6 +66,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   require(to.space == Space::arena, "winograd: the output must lie in the arena");
   if (residual != nullptr) check_residual(*residual, to);
   require(tile.passes == 1 && tile.lanes <= kLine, "winograd: products are computed in one pass");
+  require(products.sets->size() == 0, "winograd: lists sorted by sets of filters cannot be taken chunk by chunk");
   require(static_cast<std::int64_t>(f.bias->size()) == to.channels, "winograd: one bias per filter");
   require(f.band >= 1 && f.chunk >= 1 && !f.channels.empty(), "winograd: empty bands, chunks or inputs");
   for (const std::int32_t c : f.channels) require(c >= 0 && c < from.channels, "winograd: no such input channel");

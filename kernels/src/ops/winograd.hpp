@@ -134,7 +134,8 @@ void spread(const Winograd& w, const Frame& frame, std::int64_t first, std::int6
 
 // Both outputs of a pair from the sums of its components.
 template <class T>
-[[gnu::always_inline]] inline void merge_pair(const typename T::Vector (&sum)[4], typename T::Vector& first, typename T::Vector& second) {
+[[gnu::always_inline]] inline void merge_pair(const typename T::Vector (&sum)[4], typename T::Vector& first,
+                                              typename T::Vector& second) {
   first = T::add(T::add(sum[0], sum[1]), sum[2]);
   second = sub<T>(sub<T>(sum[1], sum[2]), sum[3]);
 }
@@ -150,7 +151,8 @@ template <class T, bool Third>
 
 // Stores the first `count` of two vectors of outputs.
 template <class T>
-[[gnu::always_inline]] inline void finish(const Winograd& w, const float* residual, float* to, std::int64_t count, typename T::Vector (&value)[1][2]) {
+[[gnu::always_inline]] inline void finish(const Winograd& w, const float* residual, float* to, std::int64_t count,
+                                          typename T::Vector (&value)[1][2]) {
   constexpr std::int64_t both = 2 * T::lanes;
   float kept[both];
   const bool whole = count >= both;
