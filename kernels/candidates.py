@@ -14,7 +14,9 @@ from .task import Task
 from .tiles import channel_tiles, joined_rows
 from .winograd import Filtering
 
-UNSHARED = 0.6  # of the products of the dense kernels, from which as many by lists, with less to share, take as long
+UNSHARED = 0.6  # a weight in a list takes up to so much longer than one of a dense kernel that these many, of the dense
+# kernel's products, may be too many to be worth a list
+MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
 BANDS = (1024 * 1024, 256 * 1024)  # bytes of the second-level cache for a band of transformed planes
 
 
@@ -80,7 +82,7 @@ def _bands(filtering: Filtering) -> list[int]:
     rows, columns = filtering.pairs
     each = 4 * sum(filtering.planes) * columns
     counts = {-(-rows // max(1, memory // each)) for memory in BANDS}
-    return sorted({-(-rows // count) for count in counts})
+    return sorted(band for band in {-(-rows // count) for count in counts} if band * each <= MOST_BYTES)
 
 
 def _fitted(candidate: Candidate, geometry: Geometry, most: int) -> Candidate:

@@ -58,7 +58,7 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
     ranked = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
     count = PROMISING if task.matrix.weights.size < HEAVY else 1
     keep = [c for c in ranked[:count] if costs[c] < UNLIKELY * costs[ranked[0]]]
-    keep += [c for c in ranked if c.family == "winograd"][:TRANSFORMED]
+    keep += [c for c in ranked if c.family == "winograd"][: min(count, TRANSFORMED)]
     if not task.matrix.mask.all():
         count = DENSE_FORMS if task.matrix.kept.sum() > LIKELY_DENSE * task.matrix.mask.size else 1
         keep += _dense_forms(ranked, task, rates)[:count]

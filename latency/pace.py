@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,12 @@ _INPUTS, _FILTERS, _MAP = 32, 64, (8, 24)
 """A 1x1 convolution whose input the nearest cache holds: some ten microseconds."""
 _RUNS = 5
 _TRIES = 3
-_FIRST = 100
+_RECENT = 100
+"""Readings from which it is told how fast the machine is when quiet."""
 _APART = 0.01
-"""Seconds between the first readings where none is kept yet: a slow moment must not pass for a quiet one."""
-_QUIET = 5.0
-"""Percentile of many readings that stands for the machine left alone."""
+"""Seconds between the first of them where none is kept yet: a slow moment must not pass for a quiet one."""
+_QUIET = 0.05
+"""Quantile of them that stands for the machine left alone."""
 _PLACED = 1.05
 """How much longer the same arithmetic may take in other memory, on the same quiet machine (up to 4 % was seen)."""
 
@@ -40,9 +42,10 @@ _PLACED = 1.05
 class Pace:
     """Tells how many times longer the fixed arithmetic takes now than on this machine when it is quiet.
 
-    What quiet means is the fastest that this object has seen. Where memory happens to lie makes that differ by a few
-    percent from one object to the next; only if it is further than that from the fastest that any process saw on such a
-    CPU, which is kept in the cache folder, has the machine not been quiet yet, and that one counts.
+    Quiet is a low percentile of what this object read, the lowest so far. Where its memory happens to lie makes that
+    differ by a few percent from one object to the next; only if it is further than that from the fastest that any
+    object found when it was made on such a CPU, which is kept in the cache folder, was the machine not quiet yet, and
+    that one counts. So a machine that is all the time slower by no more than that passes for a quiet one.
 
     The arithmetic is a convolution by the engine itself, so that it needs of the core what networks need: a neighbour
     that takes loads and instructions, but no multiplications, would leave a loop of multiply-adds alone. It runs on the
@@ -56,8 +59,9 @@ class Pace:
         self._path = cache_folder() / "pace.json"
         self._key = f"{cpu_model()} | {engine_digest()[:12]}"
         self._known = self._kept()
-        seen = [self._read_after(_APART if math.isinf(self._known) else 0.0) for _ in range(_FIRST)]
-        self._own = float(np.percentile(seen, _QUIET))
+        seen = (self._read_after(_APART if math.isinf(self._known) else 0.0) for _ in range(_RECENT))
+        self._recent = deque(seen, _RECENT)
+        self._own = self._quietest()
         if self._own < self._known:
             self._known = self._own
             self._keep(self._own)
@@ -65,8 +69,13 @@ class Pace:
     def __call__(self) -> float:
         """Now's slowdown: 1 on a quiet machine."""
         seconds = self._read()
-        self._own = min(self._own, seconds)
+        self._recent.append(seconds)
+        self._own = min(self._own, self._quietest())
         return seconds / self._quiet
+
+    def _quietest(self) -> float:
+        """Of the last readings, without the luckiest."""
+        return sorted(self._recent)[int(_QUIET * len(self._recent))]
 
     @property
     def _quiet(self) -> float:

@@ -55,7 +55,8 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
                     std::int32_t step_x, bool clear) {
   check_planes(from, "stage: bad input planes");
   check_planes(to, "stage: bad output planes");
-  require(to.space != Space::input, "stage: the input cannot be written");
+  require(to.space != Space::input && to.space != Space::scratch && from.space != Space::scratch,
+          "stage: planes in memory that cannot be copied to, or from");
   require(step_y >= 1 && step_x >= 1 && !phases.empty(), "stage: bad steps");
   require(to.channels == from.channels * static_cast<std::int64_t>(phases.size()), "stage: channels do not fit");
   require(std::int64_t{step_y} * (to.height - 1) < from.height, "stage: output planes are too high");

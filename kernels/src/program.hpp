@@ -116,8 +116,6 @@ class Program {
   const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes, std::int32_t passes = 1);
-  Pairs make_pairs(const std::vector<Term>& terms, std::int32_t components, std::int32_t step, std::int32_t pad,
-                   std::int32_t outputs);
   // Lists lead from `in`; where to is not checked. `scratch`: floats of the scratch memory that are taken.
   PixelConv make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,
                             const Planes* residual, std::int64_t scratch);

@@ -47,16 +47,17 @@ std::vector<std::int32_t> chunk_runs(const std::vector<Run>& runs, std::int64_t 
   return starts;
 }
 
-}  // namespace
-
-Pairs Program::make_pairs(const std::vector<Term>& terms, std::int32_t components, std::int32_t step, std::int32_t pad,
-                          std::int32_t outputs) {
+// All but where the terms lie.
+Pairs make_pairs(const std::vector<Term>& terms, std::int32_t components, std::int32_t step, std::int32_t pad,
+                 std::int32_t outputs) {
   require(!terms.empty() && terms.size() <= kMostTerms, "winograd: bad number of terms");
   require(components == 3 || components == 4, "winograd: a pair of outputs has three components, or four");
   require(step >= 1 && step <= kMaxStep && pad >= 0 && pad < kMostInputs, "winograd: no kernel for this step or padding");
-  return {keep(terms), static_cast<std::int32_t>(terms.size()), components, step, pad,
-          std::max(reach_of(terms), 2 * step), outputs / 2 + outputs % 2};
+  return {nullptr, static_cast<std::int32_t>(terms.size()), components, step, pad, std::max(reach_of(terms), 2 * step),
+          outputs / 2 + outputs % 2};
 }
+
+}  // namespace
 
 void Program::winograd_conv(const FilterData& products, const Filtering& f, const Tile& tile, const Planes& from,
                             const Planes& to, const Planes* residual, bool clear) {
@@ -71,7 +72,8 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   require(f.band >= 1 && f.chunk >= 1 && !f.channels.empty(), "winograd: empty bands, chunks or inputs");
   for (const std::int32_t c : f.channels) require(c >= 0 && c < from.channels, "winograd: no such input channel");
 
-  const Pairs rows = make_pairs(f.rows, f.row_components, f.step_y, f.pad_y, to.height);
+  Pairs rows = make_pairs(f.rows, f.row_components, f.step_y, f.pad_y, to.height);
+  rows.term = keep(f.rows);
   const std::int32_t phases = 2 * f.step_x, chunk = std::min(f.chunk, to.channels);
   Pairs columns = make_pairs(f.columns, f.column_components, f.step_x, f.pad_x, to.width);
   const std::int64_t line = round_up(columns.count + (columns.reach + phases - 1) / phases + f.pad_x) + kLine;
@@ -96,7 +98,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
                        static_cast<std::int32_t>(slots), 1, static_cast<std::int32_t>(pixels)};
   const PixelConv conv = make_pixel_conv(products, tile, 0, between, nullptr, 0);
   check_reach(*products.offsets, 0, vectors_of(between, tile.lanes) * tile.lanes, sums);
-  const std::int32_t bands = (rows.count + band - 1) / band, chunks = (to.channels + chunk - 1) / chunk;
+  const std::int32_t bands = (rows.count - 1) / band + 1, chunks = (to.channels - 1) / chunk + 1;
   const Winograd w{from, to, residual != nullptr ? *residual : absent(), conv, pixel_family(table_, tile.lanes).run, rows,
                    columns, keep(f.channels), static_cast<std::int32_t>(f.channels.size()), bands, band, chunks, chunk,
                    keep(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,

@@ -170,6 +170,8 @@ def test_broken_others() -> None:
         program().stage(planes(), planes(1024), [(0, 0), (0, 1)], (1, 1), False)
     with pytest.raises(ValueError, match="stage"):
         program().stage(planes(), planes(0, space=_engine.Space.input, before=0), [(0, 0)], (1, 1), False)
+    with pytest.raises(ValueError, match="stage"):  # memory within one step only, which has no name here
+        program().stage(planes(), planes(0, space=_engine.Space(3), before=0), [(0, 0)], (1, 1), False)
     with pytest.raises(ValueError, match="pool"):
         program().pool(planes(), planes(1024), True, (2, 2, 0, 1, 0, 0), False, False)
     with pytest.raises(ValueError, match="pool"):

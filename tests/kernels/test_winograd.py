@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunemap.kernels import isas
+from prunemap.kernels import _engine, isas
 from prunemap.kernels.candidate import Candidate
 from prunemap.kernels.candidates import enumerate_candidates, other_orders
 from prunemap.kernels.task import Task
@@ -135,6 +135,7 @@ def test_inputs_that_nobody_reads_are_left_out(run_with: Any, tasks_of: TasksOf)
     [
         nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.Conv2d(4, 4, 3, dilation=2, padding=2),
         nn.Conv2d(4, 4, 3, 3), nn.Conv2d(4, 4, (1, 3)), nn.Conv2d(4, 4, 2, 2), nn.Conv2d(4, 4, 12, padding=0),
+        nn.Conv2d(2, 2, (2, 193), padding=(0, 100)),
     ],
     ids=str,
 )  # fmt: skip
@@ -194,8 +195,6 @@ def test_broken_steps(
     changed: dict[str, Any], run_with: Any, tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine refuses what could touch memory outside its buffers."""
-    from prunemap.kernels import _engine
-
     real = _engine.Filtering
     names = (
         "rows", "columns", "components", "step", "padding", "channels", "band", "chunk", "stride", "bias", "clamp",
@@ -206,8 +205,48 @@ def test_broken_steps(
     conv = nn.Conv2d(5, 4, 3, padding=1)
     images = with_integers(conv, (9, 70))
     monkeypatch.setattr("prunemap.kernels.candidates.BANDS", (1,))
-    (task,) = tasks_of(nn.Sequential(nn.Conv2d(5, 4, 1)), images)
     (task,) = tasks_of(nn.Sequential(conv), images)
     candidate = replace(ways(task, "portable")[0], rows=1)
+    with pytest.raises(ValueError, match=r"winograd|convolution|filters"):
+        run_with(nn.Sequential(conv), images, "portable", lambda _: candidate)
+
+
+@pytest.mark.parametrize("change", ["sets", "crossing", "apart", "row", "weights", "offset", "bias", "scratch"])
+def test_broken_products(change: str, run_with: Any, tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do its products: two chunks of filters, of which the second has one."""
+    conv = nn.Conv2d(2, 33, 3, padding=1)
+    images = with_integers(conv, (9, 9))
+    (task,) = tasks_of(nn.Sequential(conv), images)
+    candidate = next(c for c in ways(task, "portable") if c.size == 2)
+    real, program = _engine.Filters, _engine.Program
+
+    def filters(runs: Any, offsets: Any, weights: Any, bias: Any, rows: Any, clamp: Any, sets: Any) -> _engine.Filters:
+        runs, offsets, rows = runs.copy(), offsets.copy(), rows.copy()
+        match change:
+            case "sets":
+                sets = np.zeros((len(runs), 15), np.int32)
+                sets[:, 2] = runs[:, 2]
+            case "crossing":
+                runs[-1, 3] -= 1
+                runs[-1, 4] += 1
+            case "apart":
+                runs[[0, -1]] = runs[[-1, 0]]
+            case "row":
+                rows[-1] = 16 * 32
+            case "weights":
+                weights = weights[:-1]
+            case "offset":
+                offsets[-1] = offsets.max() + 64
+            case "bias":
+                bias = bias[:-1]
+        return real(runs, offsets, weights, bias, rows, clamp, sets)
+
+    monkeypatch.setattr(_engine, "Filters", filters)
+    if change == "scratch":
+        monkeypatch.setattr(
+            _engine,
+            "Program",
+            lambda isa, threads, arena, size, out, scratch: program(isa, threads, arena, size, out, scratch - 1),
+        )
     with pytest.raises(ValueError, match=r"winograd|convolution|filters"):
         run_with(nn.Sequential(conv), images, "portable", lambda _: candidate)
