@@ -34,6 +34,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def share(request: pytest.FixtureRequest) -> int:
+    """One in how many candidates is tried: few where the engine is a process of its own and computes all several ways."""
+    return 3 if request.config.getoption("--engine", None) else 1
+
+
+@pytest.fixture
 def run_with() -> Runner:
     """Run a module on the engine with candidates of the caller's choice."""
 

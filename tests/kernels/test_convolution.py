@@ -95,12 +95,6 @@ def all_candidates(task: Task, isa: str) -> list[Candidate]:
     return [*found, *(replace(c, dense=True, jammed=False) for c in also_dense)]
 
 
-@pytest.fixture
-def share(request: pytest.FixtureRequest) -> int:
-    """One in how many candidates is tried, another one in every case: few where the engine is a process of its own."""
-    return 3 if request.config.getoption("--engine", None) else 1
-
-
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize(("case", "copy"), WAYS, ids=lambda v: v.name if isinstance(v, Case) else f"{v:g}")
 def test_every_candidate_is_exact(
@@ -136,7 +130,7 @@ class Residual(nn.Module):
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_every_candidate_adds_a_residual_once(
-    kernel: int, isa: str, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+    kernel: int, isa: str, share: int, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunemap.kernels.task.FIRST_LEVEL", 2048)
     case = Case("residual", (11, 9), (26, 26), kernel, {"padding": kernel // 2})
@@ -149,7 +143,7 @@ def test_every_candidate_adds_a_residual_once(
     assert task.residual is not None
     candidates = all_candidates(task, isa)
     assert {(c.jammed, c.dense) for c in candidates if c.passes > 1} == {(False, False), (True, False), (False, True)}
-    for index, candidate in enumerate(candidates):
+    for index, candidate in enumerate(candidates[::share]):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
         assert torch.equal(result, expected), str(candidate)
 
@@ -220,7 +214,10 @@ def test_real_numbers_against_float64(case: Case, isa: str, run_with: Any, tasks
     (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa)[::3]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen).double()
-        assert bool(((result - exact).abs() <= 4 * torch.finfo(torch.float32).eps * sums).all()), str(candidate)
+        bound = sums
+        if candidate.family == "winograd":  # its terms are sums of two inputs and of three weights, in every direction
+            bound = 4 * nn.functional.max_pool2d(sums, 3, 1, 1)
+        assert bool(((result - exact).abs() <= 4 * torch.finfo(torch.float32).eps * bound).all()), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())
