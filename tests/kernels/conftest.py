@@ -35,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def share(request: pytest.FixtureRequest) -> int:
-    """One in how many candidates is tried: few where the engine is a process of its own and computes all several ways."""
+    """One in how many candidates is tried: few where the engine is a process of its own."""
     return 3 if request.config.getoption("--engine", None) else 1
 
 
