@@ -14,8 +14,8 @@ from .task import Task
 from .tiles import channel_tiles, joined_rows
 from .winograd import Filtering
 
-UNSHARED = 0.6  # a weight in a list takes up to so much longer than one of a dense kernel that these many, of the dense
-# kernel's products, may be too many to be worth a list
+SPARSE_SPEED = 0.6
+"""Multiply-adds per second by lists of kept weights, of those of dense products, at worst."""
 MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
 BANDS = (1024 * 1024, 256 * 1024)  # bytes of the second-level cache for a band of transformed planes
 
@@ -67,7 +67,7 @@ def _pixel_candidates(
 def _winograd_candidates(
     task: Task, filtering: Filtering, lanes: int, tiles: dict[int, int], rests: dict[int, int]
 ) -> Iterator[Candidate]:
-    if task.matrix.kept.sum() < UNSHARED * filtering.share * task.matrix.mask.size:
+    if task.matrix.kept.sum() < SPARSE_SPEED * filtering.share * task.matrix.mask.size:  # lists take less time
         return
     for band in _bands(filtering):
         planes = filtering.geometry(1, band)
