@@ -18,8 +18,8 @@ from .task import Task
 
 PROMISING = 5  # candidates kept by the estimate
 DENSE_FORMS = 4  # of those that compute the layer as if nothing were pruned, where that may win
-TRANSFORMED = 3  # of those by Winograd's minimal filtering, where there are any
 LIKELY_DENSE = 0.4  # share of kept weights from which it may
+TRANSFORMED = 3  # of those by Winograd's minimal filtering, where there are any
 UNLIKELY = 1.6  # times the best estimate: not timed
 HEAVY = 1 << 23  # weights: packing so many costs more than choosing could gain, only the best are timed
 CLOSE = 1.4  # times the best when first timed: timed once more, and in other orders of loops too

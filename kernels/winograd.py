@@ -21,12 +21,12 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from . import _engine
 from .layout import LINE, Geometry, align
 from .operations import Convolution, Ints
 
 CHUNK = 32  # filters whose sums are kept until they become outputs
 WORTH = 0.8  # multiplications of those of the plain convolution, from which it is no gain
-MAX_STRIDE = 2  # for which there are kernels
 MOST_TAPS, MOST_PADDING = 16, 1024  # of a kernel along one axis: larger ones would be cut into very many terms
 
 
@@ -139,7 +139,7 @@ class Filtering:
         """Whether there are kernels for it, and a gain."""
         kinds = all({0, 1, 3} <= set(used) for used in self.components)
         small = max(self.weight.shape[2:]) <= MOST_TAPS and max(self.padding) <= MOST_PADDING
-        return kinds and small and max(self.stride) <= MAX_STRIDE and self.share < WORTH
+        return kinds and small and max(self.stride) <= _engine.MAX_WINOGRAD_STEP and self.share < WORTH
 
     def geometry(self, planes: int, band: int) -> Geometry:
         """So many planes of a band of pairs of rows; vectors may run over the end of each."""

@@ -286,6 +286,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("function_names", &function_names);
   m.attr("MAX_JAMMED") = kMaxJammed;
   m.attr("MAX_ROW_STEP") = kRowSteps;
+  m.attr("MAX_WINOGRAD_STEP") = kWinogradSteps;
   m.attr("MAX_ROWS") = kMaxRows;
   m.attr("MAX_EVEN_COLUMNS") = kMaxEvenColumns;
   m.def("has_columns", &has_columns, py::arg("columns"), py::arg("step"));

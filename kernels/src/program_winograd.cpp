@@ -10,8 +10,7 @@ namespace prunemap {
 namespace {
 
 constexpr std::int32_t kMostTerms = 256, kMostInputs = 1 << 15;  // of two outputs, along one axis
-constexpr std::int32_t kMaxStep = 2;                             // for which rows are taken apart
-constexpr std::int64_t kLine = 16;                               // floats: a multiple of every vector
+constexpr std::int64_t kLine = 16;  // floats: a multiple of every vector
 
 std::int64_t round_up(std::int64_t count) { return (count + kLine - 1) / kLine * kLine; }
 
@@ -52,7 +51,7 @@ Pairs make_pairs(const std::vector<Term>& terms, std::int32_t components, std::i
                  std::int32_t outputs) {
   require(!terms.empty() && terms.size() <= kMostTerms, "winograd: bad number of terms");
   require(components == 3 || components == 4, "winograd: a pair of outputs has three components, or four");
-  require(step >= 1 && step <= kMaxStep && pad >= 0 && pad < kMostInputs, "winograd: no kernel for this step or padding");
+  require(step >= 1 && step <= kWinogradSteps && pad >= 0 && pad < kMostInputs, "winograd: no kernel for this step or padding");
   return {nullptr, static_cast<std::int32_t>(terms.size()), components, step, pad, std::max(reach_of(terms), 2 * step),
           outputs / 2 + outputs % 2};
 }
@@ -100,7 +99,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   check_reach(*products.offsets, 0, vectors_of(between, tile.lanes) * tile.lanes, sums);
   const std::int32_t bands = (rows.count - 1) / band + 1, chunks = (to.channels - 1) / chunk + 1;
   const Winograd w{from, to, residual != nullptr ? *residual : absent(), conv, pixel_family(table_, tile.lanes).run, rows,
-                   columns, keep(f.channels), static_cast<std::int32_t>(f.channels.size()), bands, band, chunks, chunk,
+                   columns, keep(f.channels), static_cast<std::int32_t>(f.channels.size()), band, chunks, chunk,
                    keep(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,
                    keep(f.bias), f.low, f.high, is_three_taps(f.rows, f.step_y) && is_three_taps(f.columns, f.step_x)};
   push(table_.winograd, w, equal_work(std::int64_t{bands} * chunks), to, 0, clear);

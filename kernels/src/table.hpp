@@ -112,9 +112,9 @@ struct Winograd {
   Pairs rows, columns;
   const std::int32_t* channels;  // of the input
   std::int32_t channel_count;
-  std::int32_t bands, band, chunks, chunk;  // pairs of rows at most; filters at most
-  const std::int32_t* runs;                 // where the runs of each chunk begin, and where the last ends
-  std::int64_t stride, sums, lines, line;   // line: floats of one phase of a row
+  std::int32_t band, chunks, chunk;        // pairs of rows of a band, at most; filters of a chunk, at most
+  const std::int32_t* runs;                // where the runs of each chunk begin, and where the last ends
+  std::int64_t stride, sums, lines, line;  // line: floats of one phase of a row
   const float* bias;
   float low, high;
   bool three_taps;  // F(2, 3) along both axes, and no stride
@@ -191,6 +191,7 @@ struct PixelFamily {
 };
 
 constexpr int kRowSteps = 2;  // largest step along a row
+constexpr int kWinogradSteps = 2;  // largest step of a convolution by Winograd's filtering
 
 struct RowsFamily {
   std::int32_t lanes;
