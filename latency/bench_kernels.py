@@ -22,6 +22,7 @@ from ..kernels.alone import Alone
 from ..kernels.build import build
 from ..kernels.candidate import Candidate
 from ..kernels.lowering import lower
+from ..kernels.pace import Pace
 from ..kernels.task import Task
 from ..kernels.tune import choose
 from ..pruning import capture
@@ -29,7 +30,6 @@ from ..pruning.errors import PrunemapError
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import Sampler, Samples, batch_size, interleave
-from .pace import Pace
 from .roof import Roof, RoofLoops, sweep_bytes
 
 ROUNDS = 7

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom, trim_mean
 
+from ..kernels.pace import QUIET, Pace
 from ..pruning.errors import PrunemapError
 from .cache import exclusive_lock
 from .machine import Machine, machine, pinned
-from .pace import Pace
 
 Samples = NDArray[np.float64]
 
@@ -26,8 +26,6 @@ EVALUATIONS = 9
 """How often an unstable measurement is repeated (Highway's nanobenchmark)."""
 TRIES = 6
 """How often a batch is taken at most when another process interrupts it or slows the machine down."""
-QUIET = 1.03
-"""Largest pace beside a measurement that is taken for a quiet machine's."""
 PATIENCE_SECONDS = 45.0
 """After so long no further evaluation is begun, however unstable the last one was."""
 STABLE = 0.01

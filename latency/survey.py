@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..kernels import CompiledNetwork, compile_state
+from ..kernels.pace import Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import EVALUATIONS, ROUNDS, STABLE, Allowance, Samples, batch_size, interleave, median_and_mad
-from .pace import Pace
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
 from .synthetic import synthesise

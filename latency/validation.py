@@ -12,6 +12,7 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from ..kernels import CompiledNetwork, compile_network
+from ..kernels.pace import Pace
 from ..pruning import apply_mapping, misfit
 from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec
@@ -19,7 +20,6 @@ from .cache import exclusive_lock
 from .machine import pinned
 from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved
 from .models import Prediction
-from .pace import Pace
 from .profile import Profile
 from .rows import step_owners
 

@@ -11,20 +11,24 @@ import json
 import math
 import time
 from collections import deque
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from ..kernels import isas
-from ..kernels.alone import Alone
-from ..kernels.layout import Geometry
-from ..kernels.operations import NO_CLAMP, Convolution
-from ..kernels.plans import cpu_model, engine_digest
-from ..kernels.rates import nominal_rates
-from ..kernels.task import Task
-from ..kernels.tune import promising
+from ..pruning.errors import PrunemapError
+from . import _engine
+from .alone import Alone
 from .cache import cache_folder, write_atomically
+from .layout import Geometry
+from .operations import NO_CLAMP, Convolution
+from .plans import cpu_model, engine_digest
+from .rates import nominal_rates
+from .shortlist import promising
+from .task import Task
 
+QUIET = 1.03
+"""Largest pace that is taken for a quiet machine's."""
 _INPUTS, _FILTERS, _MAP = 32, 64, (8, 24)
 """A 1x1 convolution whose input the nearest cache holds: some ten microseconds."""
 _RUNS = 5
@@ -54,9 +58,9 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        isa, task = isas()[0], _task()
+        isa, task = _engine.supported_isas()[0], _task()
         self._convolution = Alone(task, promising(task, isa, nominal_rates(isa))[:1], isa, 1)
-        self._path = cache_folder() / "pace.json"
+        self._path = _kept_at()
         self._key = f"{cpu_model()} | {engine_digest()[:12]}"
         self._known = self._kept()
         seen = (self._read_after(_APART if math.isinf(self._known) else 0.0) for _ in range(_RECENT))
@@ -95,6 +99,8 @@ class Pace:
 
     def _all_kept(self) -> dict[str, float]:
         """What is in the file: machines may share a cache folder."""
+        if self._path is None:
+            return {}
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
             return {key: seconds for key, seconds in found.items() if seconds > 0.0}
@@ -107,7 +113,21 @@ class Pace:
         def write(temporary: Path) -> None:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
 
-        write_atomically(self._path, write)
+        if self._path:
+            write_atomically(self._path, write)
+
+
+@cache
+def machine_pace() -> Pace:
+    """The pace told to all that compile in this process: what one has seen of the machine, the next need not see."""
+    return Pace()
+
+
+def _kept_at() -> Path | None:
+    try:
+        return cache_folder() / "pace.json"
+    except PrunemapError:  # no cache folder can be made
+        return None
 
 
 def _task() -> Task:
