@@ -102,9 +102,12 @@ class CompiledNetwork:
         """Seconds of each of ``repeats`` runs on one image, one after the other, taken without Python in between."""
         return self._program.time(self._image, _positive(repeats))
 
-    def time_steps(self, repeats: int) -> npt.NDArray[np.float64]:
-        """(repeats, steps): seconds of every step within whole runs on one image."""
-        steps = range(len(self.steps))
+    def time_steps(self, repeats: int, chosen: Sequence[int] | None = None) -> npt.NDArray[np.float64]:
+        """(repeats, steps): seconds of every step within whole runs on one image, or in runs of the chosen steps only.
+
+        Runs of a part of the steps compute on what the last run of the others has left.
+        """
+        steps = range(len(self.steps)) if chosen is None else chosen
         return self._program.time_steps(self._image, _positive(repeats), steps).reshape(repeats, len(steps))
 
     def plan(self) -> str:

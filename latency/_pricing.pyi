@@ -35,6 +35,7 @@ class Layer:
         rate: float,
         effect: Effect,
         density: float,
+        together: float,
         whole: bool,
         curve: Curve | None,
         unmeasured: str,

@@ -27,9 +27,9 @@ from ..kernels.task import Task
 from ..kernels.tune import choose
 from ..pruning import capture
 from ..pruning.errors import PrunemapError
+from .batches import Sampler, Samples, batch_size, interleave
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import Sampler, Samples, batch_size, interleave
 from .roof import Roof, RoofLoops, sweep_bytes
 
 ROUNDS = 7

@@ -14,9 +14,9 @@ import numpy as np
 from ..kernels import resolve_isa
 from ..kernels._engine import RoofLoop, families
 from ..kernels.pace import Pace
+from .batches import Sampler, Samples, batch_size, interleave
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import Sampler, Samples, batch_size, interleave
 
 FMA_LOOPS = ("registers", "aligned", "misaligned", "broadcast")
 """Where a multiply-add's operand comes from: a register; L1, aligned; L1, off by 4 bytes; L1, 4 bytes to all lanes."""

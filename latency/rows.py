@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ..pruning import Live, kept_weights, parse_scheme
 from ..pruning.mapping import Choice
 from ..pruning.network import LayerSpec
-from .measure import Samples, median_and_mad
+from .batches import Samples, median_and_mad
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Row:
         planes: Planes that this step made: channels times phases; 0 where there was none or another layer's.
         together: Filters that are computed together; fewer take about as long.
         mad_ms: Median absolute deviation over rounds.
-        samples_ms: One value per round.
+        samples_ms: One value per round that counts: on a quiet machine, where there are some.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
     """
 
@@ -80,6 +80,13 @@ class Timing:
         """Summarise rounds given in ms."""
         median, mad = median_and_mad(rounds)
         return cls(float(median), float(mad), tuple(rounds.tolist()))
+
+    @classmethod
+    def total(cls, timings: Iterable[Timing]) -> Timing:
+        """What independent timings come to together."""
+        timings = list(timings)
+        ms, mad_ms = sum(one.ms for one in timings), math.hypot(*(one.mad_ms for one in timings))
+        return cls(ms, mad_ms, (ms,))
 
 
 def standard_error(timing: Timing | Row) -> float:

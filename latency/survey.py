@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels import CompiledNetwork, compile_state
 from ..kernels.pace import Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
+from .batches import ROUNDS, Allowance, Batches, InParts, Sampler, Samples, interleave, median_and_mad, step_sampler
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import EVALUATIONS, ROUNDS, STABLE, Allowance, Samples, batch_size, interleave, median_and_mad
+from .measure import EVALUATIONS, STABLE
 from .probes import Probe, narrows
 from .rows import ELSEWHERE, Remainder, Row, Survey, Timing, step_owners
 from .synthetic import synthesise
@@ -33,12 +35,12 @@ AGAIN_SECONDS = 5.0
 """What is not steady in a turn is timed again, until that has taken so long."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
+FEWEST_QUIET = 3
+"""Rounds on a quiet machine from which a layer's time is told by these alone."""
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
-LONG_SECONDS = 15e-3
-"""Fewer runs where these last longer: layers of long runs are long enough to be told by one."""
 
 
 def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
@@ -85,7 +87,9 @@ def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
                 number += len(more)
                 reporter.expect(len(more))
     first, narrowest = surveyor.first, surveyor.first if len(probes) == 1 else surveyor.second
-    return Survey(tuple(rows), Timing.of(first.whole), _constant_part(first, narrowest))
+    # What runs take beyond their steps is lost in the noise of a large network: it is told on the narrowest one.
+    excess = narrowest.whole.ms - narrowest.steps.ms
+    return Survey(tuple(rows), first.whole, Timing.of(first.parts[ELSEWHERE] + excess))
 
 
 def _turn(surveyor: _Surveyor, waiting: deque[tuple[int, Probe]]) -> list[_Subject]:
@@ -95,15 +99,6 @@ def _turn(surveyor: _Surveyor, waiting: deque[tuple[int, Probe]]) -> list[_Subje
         number, probe = waiting.popleft()
         turn.append(surveyor.compile(number, probe, timed_whole=number < 2))
     return turn
-
-
-def _constant_part(dense: _Subject, narrowest: _Subject) -> Timing:
-    """What belongs to no layer in the dense network, and what whole runs take beyond their steps.
-
-    That excess is lost in the noise of a large network, so that it is told on the narrowest one.
-    """
-    excess = narrowest.whole - np.sum(list(narrowest.parts.values()), axis=0)
-    return Timing.of(dense.parts[ELSEWHERE] + excess)
 
 
 def _silent(done: int, total: int, text: str) -> None:
@@ -146,47 +141,78 @@ class _Subject:
         probe: The probe.
         compiled: The compiled network.
         weights: Layer -> what is left of it.
+        sampler: How its steps are timed.
         batch: Runs per batch.
         timed_whole: Whether it is also timed without timers between the steps.
-        parts: Layer, or ``ELSEWHERE`` -> one value per round.
+        parts: Layer, or ``ELSEWHERE`` -> one value per round that counts.
         staging: Layer -> median of the part that went into rearranging its input.
-        whole: Whole runs, one value per round, where that is wanted.
+        runs: Whole runs, one value per round, where these are timed.
     """
 
     number: int
     probe: Probe
     compiled: CompiledNetwork
     weights: dict[str, Remainder]
+    sampler: Sampler | InParts
     batch: int
     timed_whole: bool
     parts: dict[str, Samples] = field(default_factory=dict)
     staging: dict[str, float] = field(default_factory=dict)
-    whole: Samples = field(default_factory=lambda: np.empty(0))
+    runs: Samples = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether its runs are long: then whole ones are not timed, what they take is the sum of their steps."""
+        return isinstance(self.sampler, InParts)
+
+    @property
+    def whole(self) -> Timing:
+        """What whole runs take."""
+        return Timing.of(self.runs) if self.runs.size else self.steps
+
+    @property
+    def steps(self) -> Timing:
+        """What all steps take together."""
+        return Timing.total(Timing.of(rounds) for rounds in self.parts.values())
 
     @property
     def bytes(self) -> int:
         """Bytes of packed weights."""
         return sum(step.weights_bytes for step in self.compiled.steps)
 
-    def take_steps(self, steps: Samples) -> None:
-        """Keep, of every part, the evaluation with the smallest deviation; ``steps`` are ms, shape (rounds, steps)."""
+    def take_steps(self, steps: Samples, quiet: NDArray[np.bool_]) -> None:
+        """Keep, of every part, the evaluation with the smallest deviation.
+
+        Only rounds on a quiet machine count, where there are some.
+
+        Args:
+            steps: Ms, shape (rounds, steps).
+            quiet: Whether the machine was quiet, of the same shape.
+        """
         owners = step_owners(self.compiled.steps)
         stages = np.array([step.op == "stage" for step in self.compiled.steps])
         for part in (*self.weights, ELSEWHERE):
-            rounds = steps[:, owners == part].sum(axis=1)
+            counted = quiet[:, owners == part].all(axis=1)
+            counted |= counted.sum() < FEWEST_QUIET
+            rounds = steps[counted][:, owners == part].sum(axis=1)
             if part not in self.parts or _deviation(rounds) < _deviation(self.parts[part]):
                 self.parts[part] = rounds
-                self.staging[part] = float(np.median(steps[:, (owners == part) & stages].sum(axis=1)))
+                self.staging[part] = float(np.median(steps[counted][:, (owners == part) & stages].sum(axis=1)))
 
     def take_whole(self, whole: Samples) -> None:
         """Keep the evaluation with the smallest deviation; ``whole`` are ms, shape (rounds,)."""
-        if not self.whole.size or _deviation(whole) < _deviation(self.whole):
-            self.whole = whole
+        if not self.runs.size or _deviation(whole) < _deviation(self.runs):
+            self.runs = whole
 
     def unstable(self, layer: str, dense_ms: float) -> bool:
         """Whether the layer's time is uncertain by more than 1 % of itself and 0.1 % of the dense network."""
         median, mad = median_and_mad(self.parts[layer])
         return bool(mad > STABLE * max(float(median), dense_ms / 10))
+
+
+def _steps(taken: Batches) -> tuple[Samples, NDArray[np.bool_]]:
+    """Ms of every step in every round, and whether the machine was quiet."""
+    return 1e3 * taken.fine_rounds(), taken.quiet()
 
 
 def _deviation(rounds: Samples) -> float:
@@ -226,8 +252,7 @@ class _Surveyor:
             for layer in self._network.layers
         }
         self._reporter.compiled()
-        batch = batch_size(compiled.time_steps, WARM_RUNS, LONG_SECONDS)
-        return _Subject(number, probe, compiled, weights, batch, timed_whole)
+        return _Subject(number, probe, compiled, weights, *step_sampler(compiled, WARM_RUNS), timed_whole)
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
         """Time the subjects, and those with unstable layers again; one row per layer of each."""
@@ -242,24 +267,24 @@ class _Surveyor:
         return [row for subject in subjects for row in self._rows(subject)]
 
     def _evaluate(self, subjects: Sequence[_Subject], evaluation: int) -> None:
-        wholes = [subject for subject in subjects if subject.timed_whole]
-        samplers = [*(one.compiled.time_steps for one in subjects), *(one.compiled.time for one in wholes)]
+        wholes = [one for one in subjects if one.timed_whole and not one.in_parts]
+        samplers = [*(one.sampler for one in subjects), *(one.compiled.time for one in wholes)]
         batches = [subject.batch for subject in (*subjects, *wholes)]
-        taken: list[list[Samples]] = [[] for _ in samplers]
+        taken: list[list[Batches]] = [[] for _ in samplers]
         allowance = Allowance()
         for _ in range(ROUNDS):
             found = interleave(samplers, batches, 1, self._rng, self._pace, allowance)
-            for own, batches_of in zip(taken, found, strict=True):
-                own.append(1e3 * batches_of.fine_rounds()[0])
+            for own, batch in zip(taken, found, strict=True):
+                own.append(batch)
             self._reporter.timed(len(subjects), evaluation)
         steps, whole = taken[: len(subjects)], taken[len(subjects) :]
         for subject, rounds in zip(subjects, steps, strict=True):
-            subject.take_steps(np.stack(rounds))
+            subject.take_steps(*(np.concatenate(each) for each in zip(*map(_steps, rounds), strict=True)))
         for subject, rounds in zip(wholes, whole, strict=True):
-            subject.take_whole(np.stack(rounds))
+            subject.take_whole(1e3 * np.concatenate([one.fine_rounds() for one in rounds]))
 
     def _unstable(self, subject: _Subject) -> Callable[[str], bool]:
-        dense_ms = float(np.median(self.first.whole))
+        dense_ms = self.first.whole.ms
         return lambda layer: subject.unstable(layer, dense_ms)
 
     def _rows(self, subject: _Subject) -> Iterator[Row]:

@@ -12,13 +12,14 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from ..kernels import CompiledNetwork, compile_network
-from ..kernels.pace import Pace
+from ..kernels.pace import QUIET, Pace
 from ..pruning import apply_mapping, misfit
 from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec
+from .batches import ROUNDS, Batches, InParts, interleave, median_and_mad, step_sampler
 from .cache import exclusive_lock
 from .machine import pinned
-from .measure import ROUNDS, Measurement, batch_size, interleave, measure_interleaved
+from .measure import STABLE, measure_interleaved
 from .models import Prediction
 from .profile import Profile
 from .rows import step_owners
@@ -28,6 +29,8 @@ RESIDENT_BYTES = 1 << 30
 LARGEST_GROUP = 25
 AGAIN = 2
 """How often disturbed measurements are made again."""
+WARM_RUNS = 3
+"""Fewest counted runs in a batch whose steps are timed."""
 WITHIN = 0.1
 HALVES = ("independent", "log-uniform")
 _PER_TARGET = 40
@@ -47,19 +50,47 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What whole runs of a network took.
+
+    Attributes:
+        ms: Milliseconds: the median over whole runs; of long ones the sum of what their steps take on a quiet machine.
+        pace: How many times slower than at its quietest the machine was beside that.
+        unstable: Whether the relative deviation stayed above 1 %.
+    """
+
+    ms: float
+    pace: float
+    unstable: bool
+
+    @classmethod
+    def of_steps(cls, taken: Batches) -> Measured:
+        """Add up steps that were timed in parts."""
+        seconds, pace = taken.quiet_steps()
+        median, mad = median_and_mad(taken.fine_rounds().sum(axis=1))
+        beside = float(np.average(pace, weights=seconds))
+        return cls(1e3 * float(seconds.sum()), beside, bool(mad > STABLE * median))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the machine was not quiet."""
+        return self.pace > QUIET
+
+
+@dataclass(frozen=True)
 class Trial:
     """A drawn mapping and what the compiled network took.
 
     Attributes:
         drawn: The mapping and its prediction.
-        measurement: Whole runs.
-        dense_ms: Median of the dense network in the same interleaved group.
+        measured: Whole runs.
+        dense_ms: The dense network's, measured in turn with this one.
         predicted_layers: Predicted ms of every layer, in order.
         measured_layers: Measured ms of every layer's steps inside whole runs, in order.
     """
 
     drawn: Drawn
-    measurement: Measurement
+    measured: Measured
     dense_ms: float
     predicted_layers: tuple[float, ...]
     measured_layers: tuple[float, ...]
@@ -67,12 +98,12 @@ class Trial:
     @property
     def error(self) -> float:
         """Predicted over measured latency, less 1."""
-        return self.drawn.prediction.ms / self.measurement.median_ms - 1.0
+        return self.drawn.prediction.ms / self.measured.ms - 1.0
 
     @property
     def inside(self) -> bool:
         """Whether the measurement lies inside the predicted band."""
-        return self.drawn.prediction.low <= self.measurement.median_ms <= self.drawn.prediction.high
+        return self.drawn.prediction.low <= self.measured.ms <= self.drawn.prediction.high
 
     def judging(self, profile: Profile) -> Trial:
         """The same measurement held against what another profile of the network predicts."""
@@ -182,16 +213,16 @@ def validate(
 
     def tell(text: str) -> None:
         if progress:
-            progress(sum(not trial.measurement.disturbed for trial in trials), len(drawn), text)
+            progress(sum(not trial.measured.disturbed for trial in trials), len(drawn), text)
 
     trials: list[Trial] = []
     with exclusive_lock(), pinned(profile.threads):
         dense = compiled(Mapping())
         trials += measured(drawn)
         for _ in range(AGAIN):
-            disturbed = [index for index, trial in enumerate(trials) if trial.measurement.disturbed]
+            disturbed = [index for index, trial in enumerate(trials) if trial.measured.disturbed]
             for index, again in zip(disturbed, measured([trials[index].drawn for index in disturbed]), strict=True):
-                if again.measurement.pace < trials[index].measurement.pace:
+                if again.measured.pace < trials[index].measured.pace:
                     trials[index] = again
     if progress:
         progress(len(drawn), len(drawn), "measured")
@@ -217,20 +248,20 @@ def _bytes(networks: Iterator[CompiledNetwork]) -> int:
 def _measure(
     profile: Profile, dense: CompiledNetwork, group: Sequence[tuple[Drawn, CompiledNetwork]]
 ) -> Iterator[Trial]:
-    networks = [network for _, network in group]
-    base, *measured = measure_interleaved([dense, *networks])
-    layers = [_layers(profile, *one) for one in zip(networks, _steps(networks), strict=True)]
-    for (drawn, _), measurement, own in zip(group, measured, layers, strict=True):
+    (base, *measured), (_, *steps) = _measured([dense, *(network for _, network in group)])
+    for (drawn, network), own, times in zip(group, measured, steps, strict=True):
         predicted = profile.model().layers_ms(drawn.mapping)
-        yield Trial(drawn, measurement, base.median_ms, predicted, own)
+        yield Trial(drawn, own, base.ms, predicted, _layers(profile, network, times))
 
 
-def _steps(networks: Sequence[CompiledNetwork]) -> list[Floats]:
-    """Median ms of every step inside interleaved whole runs."""
-    samplers = [network.time_steps for network in networks]
-    batches = [batch_size(sampler, fewest=3) for sampler in samplers]
+def _measured(networks: Sequence[CompiledNetwork]) -> tuple[list[Measured], list[Floats]]:
+    """What networks take, timed in turn, and median ms of every step inside whole runs; the first decides how."""
+    samplers, batches = zip(*(step_sampler(network, WARM_RUNS) for network in networks), strict=True)
     taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0), Pace())
-    return [1e3 * np.median(one.fine_rounds(), axis=0) for one in taken]
+    steps = [1e3 * one.quiet_steps()[0] for one in taken]
+    if isinstance(samplers[0], InParts):
+        return [Measured.of_steps(one) for one in taken], steps
+    return [Measured(m.median_ms, m.pace, m.unstable) for m in measure_interleaved(networks)], steps
 
 
 def _layers(profile: Profile, network: CompiledNetwork, steps: Floats) -> tuple[float, ...]:
@@ -241,7 +272,7 @@ def _layers(profile: Profile, network: CompiledNetwork, steps: Floats) -> tuple[
 def agreement(trials: Sequence[Trial], predicted_dense: float) -> Agreement:
     """Summarise trials; at least two."""
     predicted = np.array([trial.drawn.prediction.ms for trial in trials])
-    measured = np.array([trial.measurement.median_ms for trial in trials])
+    measured = np.array([trial.measured.ms for trial in trials])
     drift = np.array([trial.dense_ms for trial in trials]) / predicted_dense
     errors = np.abs(predicted / measured - 1.0)
     return Agreement(

@@ -141,7 +141,7 @@ def _rows(profile: Profile, trials: Sequence[Trial]) -> tuple[list[Row], list[Ro
 
 def _row(half: str, trials: Sequence[Trial], dense_ms: float) -> Row:
     flags = {
-        "unstable": sum(trial.measurement.unstable for trial in trials),
-        "disturbed": sum(trial.measurement.disturbed for trial in trials),
+        "unstable": sum(trial.measured.unstable for trial in trials),
+        "disturbed": sum(trial.measured.disturbed for trial in trials),
     }
     return {"half": half, "mappings": len(trials)} | asdict(agreement(trials, dense_ms)) | flags

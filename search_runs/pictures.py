@@ -26,13 +26,13 @@ def predictions(trials: Sequence[Trial], profile: Profile, network: str, path: P
     for the mapping whose latency is the median one.
     """
     figure, (scatter, layers) = _figure(1, 2)
-    measured = np.array([trial.measurement.median_ms for trial in trials])
+    measured = np.array([trial.measured.ms for trial in trials])
     reach = np.array([measured.min() / 1.1, measured.max() * 1.1])
     scatter.fill_between(reach, reach * (1 - WITHIN), reach * (1 + WITHIN), color="0.92", label="within 10 %")
     scatter.plot(reach, reach, color="0.6", linewidth=1)
     for half, marker in zip(HALVES, "os", strict=True):
         own = [trial for trial in trials if trial.drawn.half == half]
-        x = [trial.measurement.median_ms for trial in own]
+        x = [trial.measured.ms for trial in own]
         scatter.scatter(x, [trial.drawn.prediction.ms for trial in own], s=18, marker=marker, label=half, alpha=0.8)
     scatter.set(xscale="log", yscale="log", xlim=reach, ylim=reach, xlabel="measured, ms", ylabel="predicted, ms")
     scatter.tick_params(axis="x", which="both", labelrotation=30)

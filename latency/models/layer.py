@@ -55,6 +55,7 @@ class LayerCosts:
         self._dense = steady_mean([*narrow[full], *whole])
         self._whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
+        self._together = {scheme: _most_common(row.together for row in own) for scheme, own in sparse.items()}
         points = {
             scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
             for scheme, own in sparse.items()
@@ -89,7 +90,8 @@ class LayerCosts:
         else:
             raise PrunemapError(unmeasured)
         whole = reads_alone and scheme.removes == "channels"
-        return self.pricing.option(choice.scheme, choice.rate, effect, density, whole, curve, unmeasured)
+        together = self._together.get(choice.scheme, 0) / self._layer.out_channels
+        return self.pricing.option(choice.scheme, choice.rate, effect, density, together, whole, curve, unmeasured)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
         """The input channels of which no unit is kept, by chance."""
@@ -108,10 +110,11 @@ class LayerCosts:
         )
 
     def _point(self, row: Row) -> tuple[float, Cost]:
-        """Weights per stored output, and what the layer would cost if all outputs were stored."""
-        stored = max(row.stored, 1) / self._layer.out_channels
-        ms = self._least + max(0.0, row.ms - row.staging_ms - self._least) / stored
-        return min(1.0, row.kept / stored), Cost(ms, standard_error(row) / stored, float(row.staged))
+        """Weights per computed output, and what the layer would cost if all outputs were computed."""
+        step = self._together[row.choice.scheme]
+        computed = min(1.0, -(-max(row.stored, 1) // step) * step / self._layer.out_channels)
+        ms = self._least + max(0.0, row.ms - row.staging_ms - self._least) / computed
+        return min(1.0, row.kept / computed), Cost(ms, standard_error(row) / computed, float(row.staged))
 
 
 def _staging(paid: list[Row]) -> DensityCurve | None:
@@ -130,7 +133,11 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
 def computed_together(rows: Iterable[Row]) -> dict[int, int]:
     """Stored outputs -> how many of them most of these rows compute together."""
     same = by(lambda row: row.stored, rows)
-    return {stored: Counter(row.together for row in own).most_common(1)[0][0] for stored, own in same.items()}
+    return {stored: _most_common(row.together for row in own) for stored, own in same.items()}
+
+
+def _most_common(counts: Iterable[int]) -> int:
+    return Counter(counts).most_common(1)[0][0]
 
 
 def steadiest(rows: list[Row]) -> list[Row]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...pruning.errors import PrunemapError
 from ...pruning.registry import Registry
-from ..measure import Samples
+from ..batches import Samples
 
 Floats = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..measure import Samples
+from ..batches import Samples
 from .base import PEERS, Floats, Peer
 
 

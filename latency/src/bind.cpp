@@ -50,8 +50,8 @@ void bind_interpolation(py::module_& m) {
 }
 
 Option make_option(const Layer& layer, const std::string& scheme, double rate, const Effect& effect, double density,
-                   bool whole, const std::shared_ptr<Curve>& curve, const std::string& unmeasured) {
-  return layer.prepared({effect, {}, density, whole, curve, rate, scheme, unmeasured});
+                   double together, bool whole, const std::shared_ptr<Curve>& curve, const std::string& unmeasured) {
+  return layer.prepared({effect, {}, density, together, whole, curve, rate, scheme, unmeasured});
 }
 
 void bind_layers(py::module_& m) {
@@ -69,7 +69,7 @@ void bind_layers(py::module_& m) {
   py::class_<Layer, std::shared_ptr<Layer>>(m, "Layer")
       .def("dense", &Layer::dense)
       .def("option", &make_option, py::arg("scheme"), py::arg("rate"), py::arg("effect"), py::arg("density"),
-           py::arg("whole"), py::arg("curve").none(true), py::arg("unmeasured"));
+           py::arg("together"), py::arg("whole"), py::arg("curve").none(true), py::arg("unmeasured"));
   py::class_<ChannelLayer, Layer, std::shared_ptr<ChannelLayer>>(m, "ChannelLayer")
       .def(py::init([](const Numbers& whole, double least, bool follows, const std::shared_ptr<Surface>& surface,
                        const std::shared_ptr<Surface>& staged) {

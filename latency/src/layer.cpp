@@ -1,17 +1,19 @@
 #include "layer.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace prunemap {
 
 namespace {
 
+constexpr double kSame = 1e-3;      // of a step that is not another one
 constexpr double kShortest = 1e-9;  // ms that a layer is divided by at least
 
 }  // namespace
 
-Option Layer::dense() const { return {{}, whole_, 1.0, true, nullptr, 1.0, "dense", {}}; }
+Option Layer::dense() const { return {{}, whole_, 1.0, 0.0, true, nullptr, 1.0, "dense", {}}; }
 
 Option Layer::prepared(Option option) const {
   if (option.whole)
@@ -23,7 +25,7 @@ Option Layer::prepared(Option option) const {
 
 Priced Layer::sparse(const Option& option, double kept, double stored) const {
   if (!option.curve) throw Unmeasured(option.unmeasured);
-  return on_curve(*option.curve, option.density, kept, stored);
+  return on_curve(option, kept, stored);
 }
 
 ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
@@ -35,9 +37,10 @@ ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared
       staged_(std::move(staged)),
       full_(std::max(surface_->at(1.0, 1.0), kShortest)) {}
 
-Priced ChannelLayer::on_curve(const Curve& curve, double density, double kept, double stored) const {
-  const auto [ms, error, staged] = curve.at(kept / stored * density);
-  const Priced sparse{least_ + stored * (ms - least_), error * stored, staged};
+Priced ChannelLayer::on_curve(const Option& option, double kept, double stored) const {
+  const double step = option.together, computed = step > 0.0 ? std::min(1.0, std::ceil(stored / step - kSame) * step) : stored;
+  const auto [ms, error, staged] = option.curve->at(kept / computed * option.density);
+  const Priced sparse{least_ + computed * (ms - least_), error * computed, staged};
   if (kept == 1.0 && stored == 1.0) return sparse;
   const Priced dense = narrowed(kept, stored);
   return dense.ms < sparse.ms ? dense : sparse;
@@ -52,8 +55,8 @@ Priced ChannelLayer::narrowed(double kept, double stored) const {
 
 WeightLayer::WeightLayer(Priced whole, std::shared_ptr<const Curve> dense) : Layer(whole), dense_(std::move(dense)) {}
 
-Priced WeightLayer::on_curve(const Curve& curve, double density, double kept, double) const {
-  return curve.at(kept * density);
+Priced WeightLayer::on_curve(const Option& option, double kept, double) const {
+  return option.curve->at(kept * option.density);
 }
 
 Priced WeightLayer::narrowed(double kept, double) const { return dense_->at(kept); }

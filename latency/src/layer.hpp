@@ -22,6 +22,7 @@ struct Option {
   Effect effect;
   Priced alone;                        // what the layer costs where neighbours leave it whole
   double density;                      // share of the weights that it keeps
+  double together;                     // share of the outputs that are computed together: fewer take about as long
   bool whole;                          // what the layer keeps is without zeros, whatever other layers choose
   std::shared_ptr<const Curve> curve;  // its scheme's; none where no layer chooses it by itself
   double rate;
@@ -53,16 +54,17 @@ class Layer {
   virtual Priced narrowed(double kept, double stored) const = 0;
 
  protected:
-  virtual Priced on_curve(const Curve& curve, double density, double kept, double stored) const = 0;
+  virtual Priced on_curve(const Option& option, double kept, double stored) const = 0;
   const Priced& whole() const { return whole_; }
 
  private:
   Priced whole_;
 };
 
-// Each stored output costs something, and so does each weight that meets live channels: a curve of time per stored
-// output over weights per stored output, and without zeros a surface over shares of channels. Where few channels are left
-// a layer may be faster as if it had no zeros, and is computed so.
+// Each computed output costs something, and so does each weight that meets live channels: a curve of time per computed
+// output over weights per computed output, and without zeros a surface over shares of channels. Computed are the stored
+// outputs, rounded up to what is computed together. Where few channels are left a layer may be faster as if it had no
+// zeros, and is computed so.
 class ChannelLayer : public Layer {
  public:
   // least: what a step takes that computes next to nothing. follows: its inputs are its outputs' channels.
@@ -73,7 +75,7 @@ class ChannelLayer : public Layer {
   Priced narrowed(double kept, double stored) const override;
 
  protected:
-  Priced on_curve(const Curve& curve, double density, double kept, double stored) const override;
+  Priced on_curve(const Option& option, double kept, double stored) const override;
 
  private:
   double least_;
@@ -91,7 +93,7 @@ class WeightLayer : public Layer {
   Priced narrowed(double kept, double stored) const override;
 
  protected:
-  Priced on_curve(const Curve& curve, double density, double kept, double stored) const override;
+  Priced on_curve(const Option& option, double kept, double stored) const override;
 
  private:
   std::shared_ptr<const Curve> dense_;

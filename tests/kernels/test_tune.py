@@ -39,6 +39,10 @@ class Clock:
         return np.array([self._seconds(self._candidates[index]) for index in which])
 
 
+def quiet() -> float:
+    return 1.0
+
+
 def ranked(task: Task) -> list[Candidate]:
     return tune.promising(task, isas()[0], nominal_rates(isas()[0]))
 
@@ -51,9 +55,9 @@ def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, mon
     first, second, *far = ranked(task)
     assert far
     times = {first: 1.05e-3, second: 1.0e-3, replace(first, runs_outer=False): 0.95e-3}
-    clock = Clock(lambda candidate: times.get(candidate, 2e-3))
+    clock = Clock(lambda candidate: times.get(candidate, 3e-3))
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1) == replace(first, runs_outer=False)
+    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == replace(first, runs_outer=False)
     assert {c for c in clock.timed if not c.runs_outer} == {replace(c, runs_outer=False) for c in (first, second)}
     assert all(clock.timed.count(candidate) == 1 for candidate in far)
     assert all(clock.timed.count(candidate) > 2 for candidate in (first, second))
@@ -62,10 +66,28 @@ def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, mon
 def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
     (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
     best, *_ = ranked(task)
-    slowed = iter([1.3e-3, 1.2e-3])  # more than what is close, but they disagree
+    slowed = iter([1.35e-3] * 3)  # no longer close enough, were it not for the pace
     clock = Clock(lambda candidate: next(slowed, 0.9e-3) if candidate == best else 1e-3)
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1) == best
+
+    def pace() -> float:
+        return 1.5 if clock.timed[-1:] == [best] and next(slowed_beside, False) else 1.0
+
+    slowed_beside = iter([True] * 4)
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace) == best
+
+
+def test_patience_with_a_slow_machine_ends(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
+    best, *_ = ranked(task)
+    clock = Clock(lambda candidate: 1e-3 if candidate == best else 1.1e-3)
+    monkeypatch.setattr(tune, "Alone", clock)
+    assert tune._fastest(task, ranked(task), isas()[0], 1, lambda: 1.4) == best
+    assert len(clock.timed) * 1e-3 < 3 * tune.PATIENCE_SECONDS
+    sooner = Clock(lambda candidate: 1e-3 if candidate == best else 1.1e-3)
+    monkeypatch.setattr(tune, "Alone", sooner)
+    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == best
+    assert len(sooner.timed) < len(clock.timed)
 
 
 def test_inputs_that_are_read_once_are_timed_with_a_panel(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +96,7 @@ def test_inputs_that_are_read_once_are_timed_with_a_panel(tasks_of: TasksOf, mon
     best = replace(first, runs_outer=False, panel=True)
     clock = Clock(lambda candidate: 1.9e-3 if candidate == best else 2e-3)
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == best
     assert not any(c.panel for c in clock.timed if c.family == "channels" or c.runs_outer)
     (taps,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
     assert not any(other.panel for c in ranked(taps) for other in other_orders(taps, c))
@@ -84,4 +106,4 @@ def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.Monke
     (task,) = tasks_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), torch.zeros(1, 3, 2, 2))
     monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))
     (candidate, *_) = ranked(task)
-    assert tune._fastest(task, [candidate], isas()[0], 1) == candidate
+    assert tune._fastest(task, [candidate], isas()[0], 1, quiet) == candidate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from prunemap.kernels import pace
 from prunemap.kernels.lowering import lower
-from prunemap.latency import pace, survey
+from prunemap.latency import survey
 from prunemap.pruning import Network, capture, live_channels
 
 PER_WEIGHT = 1e-8  # seconds per kept weight and output pixel
@@ -60,8 +61,9 @@ class FakeCompiled:
     isa: str = "auto"
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
-    def time_steps(self, repeats: int) -> np.ndarray:
-        return self.seconds * (1 + self.noise * self.rng.standard_normal((repeats, len(self.steps))))
+    def time_steps(self, repeats: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+        seconds = self.seconds if chosen is None else self.seconds[list(chosen)]
+        return seconds * (1 + self.noise * self.rng.standard_normal((repeats, len(seconds))))
 
     def time(self, repeats: int) -> np.ndarray:
         return self.time_steps(repeats).sum(axis=1) + POOL

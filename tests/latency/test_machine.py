@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from prunemap.kernels import isas
+from prunemap.kernels.pace import Pace
 from prunemap.latency import cache_folder, exclusive_lock, machine, pinned, write_atomically
-from prunemap.latency.pace import Pace
 from prunemap.pruning import PrunemapError
 
 WAITER = """

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from prunemap.kernels.pace import Pace
 from prunemap.latency import measure, measure_interleaved
-from prunemap.latency.measure import (
-    MIN_RUNS,
+from prunemap.latency.batches import (
+    PART_SECONDS,
     ROUNDS,
     TRIES,
     Batches,
-    batch_size,
-    early_stopping_percentile,
+    InParts,
     interleave,
     median_and_mad,
     midmean,
+    step_sampler,
 )
-from prunemap.latency.pace import Pace
+from prunemap.latency.measure import MIN_RUNS, early_stopping_percentile
 from prunemap.pruning import PrunemapError
 
 
@@ -166,9 +167,56 @@ def test_short_runs_are_batched_to_a_millisecond() -> None:
     assert measure(Told(constant(1e-5))).batch >= 100
 
 
-@pytest.mark.parametrize(("seconds", "runs"), [(1e-5, 100), (1e-3, 3), (10e-3, 2), (20e-3, 1)])
-def test_long_runs_are_not_repeated_for_the_sake_of_warm_caches(seconds: float, runs: int) -> None:
-    assert batch_size(lambda repeats: np.full(repeats, seconds), 3, 15e-3) == runs
+@pytest.mark.parametrize(("seconds", "runs"), [(1e-5, 100), (0.5e-3, 3)])
+def test_short_runs_are_repeated_for_the_sake_of_warm_caches(seconds: float, runs: int) -> None:
+    assert step_sampler(Steps([seconds]), 3)[1] == runs
+
+
+class Steps:
+    """A network of some steps, which notes what ran."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self.seconds = np.array(seconds)
+        self.ran: list[list[int]] = []
+
+    def time_steps(self, repeats: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+        steps = list(range(len(self.seconds)) if chosen is None else chosen)
+        self.ran.append(steps)
+        return np.tile(self.seconds[steps], (repeats, 1))
+
+
+def test_long_runs_are_timed_in_parts() -> None:
+    network = Steps([0.6e-3, 0.6e-3, 3e-3, 0.2e-3])
+    sampler, runs = step_sampler(network, 3)
+    assert isinstance(sampler, InParts)
+    assert runs == 1
+    assert [list(part) for part in sampler.parts] == [[0, 1], [2], [3]]
+    assert all(network.seconds[list(part)].sum() >= PART_SECONDS for part in sampler.parts[:-1])
+    network.ran.clear()
+    (taken,) = interleave([sampler], [1], 2, np.random.default_rng(0), quiet)
+    assert network.ran == [[0, 1, 2, 3], [0, 1], [2], [3]] * 2
+    assert taken.samples.shape == (2, 1, 4)
+    assert taken.quiet_steps()[0].tolist() == pytest.approx(network.seconds.tolist())
+
+
+def test_every_part_is_taken_until_the_machine_is_quiet_beside_it() -> None:
+    network = Steps([3e-3, 3e-3])
+    sampler, _ = step_sampler(network, 3)
+    network.ran.clear()
+    looks = iter([1.0, 1.02, 1.5, 1.0, 1.0])  # before the run, and after each part: the second one was disturbed
+    (taken,) = interleave([sampler], [1], 1, np.random.default_rng(0), lambda: next(looks))
+    assert network.ran == [[0, 1], [0], [1], [0], [1]]
+    assert taken.pace.tolist() == [pytest.approx([1.01, 1.0])]
+    assert next(looks, None) is None
+
+
+def test_steps_are_told_from_the_rounds_on_a_quiet_machine() -> None:
+    samples = np.array([[[1.0, 2.0]], [[1.4, 2.2]], [[1.1, 2.6]]])
+    pace = np.array([[1.0, 1.1], [1.4, 1.05], [1.01, 1.3]])
+    seconds, beside = Batches(samples, pace).quiet_steps()
+    assert seconds.tolist() == pytest.approx([1.05, 2.2])
+    assert beside.tolist() == pytest.approx([1.005, 1.05])
+    assert Batches(samples, pace).fine_rounds()[1].tolist() == pytest.approx([1.0, 2.2 / 1.05])
 
 
 def test_unsteady_subjects_are_measured_again_together() -> None:

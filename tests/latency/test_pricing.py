@@ -97,7 +97,9 @@ class Prepare:
     def __call__(self, name: str, choice: Choice) -> Option:
         self.asked.append((name, choice))
         density = 1.0 / choice.rate
-        return self._layer.option(choice.scheme, choice.rate, self._effect, density, False, self._curve, "not measured")
+        return self._layer.option(
+            choice.scheme, choice.rate, self._effect, density, 0.0, False, self._curve, "not measured"
+        )
 
 
 def test_a_choice_is_prepared_once() -> None:

@@ -54,11 +54,11 @@ def test_quiet_measurements_are_made_once(measured: Any) -> None:
 def test_disturbed_ones_are_made_again_when_the_others_are_done(measured: Any) -> None:
     trials, groups, _ = measured(lambda place, time: 1.5 if place in (1, 30) and time == 0 else 1.0, 40)
     assert groups[2:] == [[1, 30]]
-    assert all(trial.measurement.pace == 1.0 for trial in trials)
+    assert all(trial.measured.pace == 1.0 for trial in trials)
 
 
 def test_a_machine_that_stays_disturbed_is_not_waited_for(measured: Any) -> None:
     trials, groups, told = measured(lambda place, time: (1.3, 1.1, 1.2)[time], 3)
     assert groups == [[0, 1, 2]] * (1 + AGAIN)
-    assert all(trial.measurement.pace == 1.1 for trial in trials)
+    assert all(trial.measured.pace == 1.1 for trial in trials)
     assert told[-1][:2] == (3, 3)
