@@ -114,7 +114,7 @@ class Problem:
         profile = profile or _profile(spec, network, progress)
         _check(profile, spec, choices)
         accuracy = TrainedAccuracy.from_spec(spec, data, network, progress)
-        return cls(choices, profile, accuracy, spec.reward.build(), spec)
+        return cls(choices, profile.with_weights(accuracy.model.state_dict()), accuracy, spec.reward.build(), spec)
 
     @classmethod
     def tabular(

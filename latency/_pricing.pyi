@@ -87,8 +87,14 @@ class Predictor:
         sharers: Sequence[Sequence[tuple[int, Curve]]],
     ) -> None: ...
     def total(
-        self, items: Iterable[tuple[str, Choice]], prepare: Callable[[str, Choice], Option]
-    ) -> tuple[float, float, float]: ...
+        self,
+        items: Iterable[tuple[str, Choice]],
+        prepare: Callable[[str, Choice], Option],
+        needed: Sequence[bool] = (),
+    ) -> tuple[float, float, float, float]: ...
     def layers_ms(
-        self, items: Iterable[tuple[str, Choice]], prepare: Callable[[str, Choice], Option]
+        self,
+        items: Iterable[tuple[str, Choice]],
+        prepare: Callable[[str, Choice], Option],
+        needed: Sequence[bool] = (),
     ) -> list[float]: ...

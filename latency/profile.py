@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping as AbstractMapping
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from ..kernels import resolve_isa
+from ..pruning import Pruner, live_channels
 from ..pruning.errors import PrunemapError
 from ..pruning.mapping import Choice, Mapping
 from ..pruning.network import Network
@@ -41,6 +44,7 @@ class Profile:
         machine: Where and how it was measured.
         survey: Every row, and the dense network's whole runs.
         planned_for: The latency model that it was measured for, and that predictions use if no other is named.
+        weights: The dense weights that mappings prune, where they are known; not part of the file.
     """
 
     network: Network
@@ -50,6 +54,7 @@ class Profile:
     machine: Machine
     survey: Survey
     planned_for: str = "table"
+    weights: AbstractMapping[str, Tensor] | None = None
 
     @classmethod
     def build(  # noqa: PLR0913 - what is measured, and how: each is set by itself
@@ -142,7 +147,7 @@ class Profile:
         """
         name = name or self.planned_for
         if name not in self._models:
-            self._models[name] = MODELS[name](self.network, self.survey)
+            self._models[name] = MODELS[name](self.network, self.survey, self._needed if self.weights else None)
         return self._models[name]
 
     def check_machine(self) -> None:
@@ -203,6 +208,27 @@ class Profile:
     def __getstate__(self) -> dict[str, object]:
         """What was measured: a copy makes its own models."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def with_weights(self, state: AbstractMapping[str, Tensor]) -> Profile:
+        """The profile for mappings that prune these weights.
+
+        Of few filters that a layer keeps and few that are read, none may be the same: then neither it nor what feeds it
+        alone is computed. Without weights a prediction takes the chance of that, and its band is wide; with them it
+        looks, where it matters, at what exactly is kept. That takes as long as pruning does.
+
+        Args:
+            state: State dict of the dense network; it must not change.
+        """
+        return replace(self, weights=state)
+
+    def _needed(self, mapping: Mapping) -> list[bool]:
+        live = live_channels(self.network, self._pruner.state(mapping))
+        return [bool(live[layer.name].outputs.any()) for layer in self.network.layers]
+
+    @cached_property
+    def _pruner(self) -> Pruner:
+        assert self.weights is not None
+        return Pruner(self.network, self.weights)
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel]:

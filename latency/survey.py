@@ -89,7 +89,8 @@ def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
     first, narrowest = surveyor.first, surveyor.first if len(probes) == 1 else surveyor.second
     # What runs take beyond their steps is lost in the noise of a large network: it is told on the narrowest one.
     excess = narrowest.whole.ms - narrowest.steps.ms
-    return Survey(tuple(rows), first.whole, Timing.of(first.parts[ELSEWHERE] + excess))
+    dense = Timing.total((first.steps, Timing(excess, 0.0, ()))) if first.in_parts else first.whole
+    return Survey(tuple(rows), dense, Timing.of(first.parts[ELSEWHERE] + excess))
 
 
 def _turn(surveyor: _Surveyor, waiting: deque[tuple[int, Probe]]) -> list[_Subject]:

@@ -70,9 +70,12 @@ def latency(args: Namespace) -> int:
     train_briefly(model, structure, args.seed)
     with progress_bar() as report:
         trials = validate(profiles[0], model, torch.zeros(1, *shape), drawn, report)
-    _show(args, [(profile, [trial.judging(profile) for trial in trials]) for profile in profiles])
+    known = [profile.with_weights(model.state_dict()) for profile in profiles]
+    judged = [(profile, [trial.judging(profile) for trial in trials]) for profile in known]
+    _show(args, judged)
     if args.plot is not None:
-        pictures.predictions(trials, profiles[0], args.network, args.plot)
+        profile, trials = judged[0]
+        pictures.predictions(trials, profile, args.network, args.plot)
         notice(f"drawn to {args.plot}")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,10 @@ from ..rows import Row, Survey
 
 COVERAGE = 0.9
 """Share of measured latencies that a prediction's band is meant to hold."""
+
+
+Needed = Callable[[Mapping], Sequence[bool]]
+"""Tells of a mapping which layers are needed at all, in the network's order: of a dead one no filter is computed."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,15 @@ class Prediction:
 
 
 class LatencyModel(Protocol):
-    """Prices the mappings of one network from what was measured; never packs, compiles or measures."""
+    """Prices the mappings of one network from what was measured; never packs, compiles or measures.
 
-    def __init__(self, network: Network, survey: Survey) -> None: ...
+    Args:
+        network: The network.
+        survey: What was measured of it.
+        needed: Asked where it is in doubt whether layers are dead; None: chances are taken.
+    """
+
+    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None: ...
 
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:

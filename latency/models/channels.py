@@ -17,9 +17,9 @@ from ...pruning.network import Network
 from ..measure import STABLE
 from ..probes import Probe, width_probes
 from ..rows import Row, Survey, standard_error
-from .base import COVERAGE, MODELS, Prediction
+from .base import COVERAGE, MODELS, Needed, Prediction
 from .curves import WidthSurface
-from .layer import by, computed_together, steady_mean
+from .layer import by, computed_together, steady_mean, stored_outputs
 
 RATES = (8 / 7, 4 / 3, 2.0, 8 / 3, 4.0, 8.0)
 """Widths at which layers are measured: 7, 6, 4, 3, 2 and 1 eighths of their channels."""
@@ -34,7 +34,7 @@ class ChannelsModel:
     precision, and the 1 % to which a measurement is stable.
     """
 
-    def __init__(self, network: Network, survey: Survey) -> None:
+    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None:
         self._network = network
         rows = by(lambda row: row.layer, (row for row in survey.rows if not row.mixed))
         self._surfaces: dict[str, WidthSurface] = {}
@@ -45,7 +45,7 @@ class ChannelsModel:
             full = (layer.in_channels, layer.out_channels)
             staging = {live: sum(r.staging_ms for r in same) / len(same) for live, same in points.items()}
             measured = {live: cost.ms + staging[live] for live, cost in costs.items()}
-            together = computed_together(rows[layer.name])
+            together = computed_together(rows[layer.name], stored_outputs)
             self._surfaces[layer.name] = WidthSurface(measured, full, together=together)
             self._errors[layer.name] = math.hypot(costs[full].error, _bend(measured, full))
         self._constant = survey.constant

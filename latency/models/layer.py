@@ -46,7 +46,7 @@ class LayerCosts:
         full = (layer.in_channels, layer.out_channels)
         narrow = by(lambda row: (row.live_in, row.stored), (row for row in rows if not row.mixed))
         means = {live: steady_mean(same) for live, same in narrow.items()}
-        together = computed_together(row for row in rows if not row.mixed)
+        together = computed_together((row for row in rows if not row.mixed), stored_outputs)
         surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, together)
         staging = any(row.staged for row in rows)
         staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
@@ -55,7 +55,7 @@ class LayerCosts:
         self._dense = steady_mean([*narrow[full], *whole])
         self._whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
-        self._together = {scheme: _most_common(row.together for row in own) for scheme, own in sparse.items()}
+        self._together = {scheme: computed_together(own, _rate) for scheme, own in sparse.items()}
         points = {
             scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
             for scheme, own in sparse.items()
@@ -90,7 +90,7 @@ class LayerCosts:
         else:
             raise PrunemapError(unmeasured)
         whole = reads_alone and scheme.removes == "channels"
-        together = self._together.get(choice.scheme, 0) / self._layer.out_channels
+        together = self._computed_together(choice) / self._layer.out_channels
         return self.pricing.option(choice.scheme, choice.rate, effect, density, together, whole, curve, unmeasured)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
@@ -111,10 +111,22 @@ class LayerCosts:
 
     def _point(self, row: Row) -> tuple[float, Cost]:
         """Weights per computed output, and what the layer would cost if all outputs were computed."""
-        step = self._together[row.choice.scheme]
-        computed = min(1.0, -(-max(row.stored, 1) // step) * step / self._layer.out_channels)
+        kept, computed = row.kept, 1.0
+        if parse_scheme(row.choice.scheme).removes == "filters":
+            kept *= self._in_steps(row.live_out, row.together) / max(row.live_out, 1)
+        else:
+            computed = self._in_steps(max(row.stored, 1), row.together) / self._layer.out_channels
         ms = self._least + max(0.0, row.ms - row.staging_ms - self._least) / computed
-        return min(1.0, row.kept / computed), Cost(ms, standard_error(row) / computed, float(row.staged))
+        return min(1.0, kept / computed), Cost(ms, standard_error(row) / computed, float(row.staged))
+
+    def _in_steps(self, filters: int, together: int) -> int:
+        """Filters that take as long as so many: rounded up to what is computed together."""
+        return min(-(-filters // together) * together, self._layer.out_channels)
+
+    def _computed_together(self, choice: Choice) -> int:
+        """Filters that are computed together at the nearest measured rate; 0 where none was measured."""
+        known = self._together.get(choice.scheme, {})
+        return known[min(known, key=lambda rate: abs(math.log(rate / choice.rate)))] if known else 0
 
 
 def _staging(paid: list[Row]) -> DensityCurve | None:
@@ -130,14 +142,19 @@ def _staging(paid: list[Row]) -> DensityCurve | None:
     return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
 
 
-def computed_together(rows: Iterable[Row]) -> dict[int, int]:
-    """Stored outputs -> how many of them most of these rows compute together."""
-    same = by(lambda row: row.stored, rows)
-    return {stored: _most_common(row.together for row in own) for stored, own in same.items()}
+def computed_together(rows: Iterable[Row], key: Callable[[Row], K]) -> dict[K, int]:
+    """Key of rows, such as stored outputs -> how many filters most of these rows compute together."""
+    same = by(key, rows)
+    return {own: Counter(row.together for row in some).most_common(1)[0][0] for own, some in same.items()}
 
 
-def _most_common(counts: Iterable[int]) -> int:
-    return Counter(counts).most_common(1)[0][0]
+def stored_outputs(row: Row) -> int:
+    """Outputs that have a place in memory."""
+    return row.stored
+
+
+def _rate(row: Row) -> float:
+    return row.choice.rate
 
 
 def steadiest(rows: list[Row]) -> list[Row]:
@@ -151,9 +168,13 @@ def _steadiest_of_each(key: Callable[[Row], object], rows: list[Row]) -> list[Ro
 
 
 def _fullest(rows: list[Row]) -> list[Row]:
-    """Those with at least three quarters of the most stored outputs: what would be with more is told from little."""
+    """Those with at least three quarters of the most stored outputs: what would be with more is told from little.
+
+    All where filters are removed, since it does not matter then.
+    """
     most = max(row.stored for row in rows)
-    return [row for row in rows if row.stored >= _FULL * most]
+    removing = parse_scheme(rows[0].choice.scheme).removes == "filters"
+    return [row for row in rows if removing or row.stored >= _FULL * most]
 
 
 def steady_mean(rows: list[Row]) -> Cost:

@@ -20,11 +20,13 @@ from ..measure import STABLE
 from ..probes import CONTEXTS, EVERY, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
-from .base import COVERAGE, MODELS, Prediction
+from .base import COVERAGE, MODELS, Needed, Prediction
 from .curves import Cost, DensityCurve
 from .layer import LayerCosts, by, context_spread
 from .widths import ExpectedWidths
 
+DOUBT = 0.005
+"""Standard deviation, as a share of a network's time, of layers that may be dead: beyond it, it is asked which are."""
 _DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)
 
 
@@ -43,8 +45,9 @@ class TableModel:
     layer_costs = LayerCosts
     """How one layer is priced."""
 
-    def __init__(self, network: Network, survey: Survey) -> None:
+    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None:
         self._network = network
+        self._needed = needed
         self._index = {layer.name: index for index, layer in enumerate(network.layers)}
         keys = layer_keys(network)
         rows = by(lambda row: keys[row.layer], survey.rows)
@@ -77,7 +80,9 @@ class TableModel:
             PrunemapError: For a layer that the network has not, a choice that does not fit its layer, or a scheme that
                 was not measured.
         """
-        ms, error, spread = self._predictor.total(mapping.items(), self._prepare)
+        ms, error, spread, doubt = self._predictor.total(mapping.items(), self._prepare)
+        if self._needed and doubt > DOUBT * ms:
+            ms, error, spread, _ = self._predictor.total(mapping.items(), self._prepare, self._needed(mapping))
         total = self._constant.ms + ms
         half = _DEVIATIONS * math.hypot(error, self._constant.error, self._context * spread, STABLE * total)
         return Prediction(total, max(0.0, total - half), total + half)
@@ -88,7 +93,9 @@ class TableModel:
         Raises:
             PrunemapError: As ``predict``.
         """
-        return tuple(self._predictor.layers_ms(mapping.items(), self._prepare))
+        ms, _, _, doubt = self._predictor.total(mapping.items(), self._prepare)
+        needed = self._needed(mapping) if self._needed and doubt > DOUBT * ms else ()
+        return tuple(self._predictor.layers_ms(mapping.items(), self._prepare, needed))
 
     def layer_ms(self, layer: str, choice: Choice) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense.

@@ -101,7 +101,7 @@ std::shared_ptr<Graph> make_graph(std::vector<int> filters, int groups, int outp
 auto shares(const Graph& graph, const std::vector<Effect>& effects, const std::set<std::size_t>& alike) {
   Alike groups = graph.none_alike();
   for (const std::size_t group : alike) groups.at(group) = true;
-  Shares found = graph.shares(effects, groups);
+  Shares found = graph.shares(effects, groups, {});
   return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held), std::move(found.alive));
 }
 
@@ -136,18 +136,20 @@ void bind_predictor(py::module_& m) {
       .def(py::init(&make_predictor), py::arg("names"), py::arg("layers"), py::arg("graph").none(false),
            py::arg("writes"), py::arg("removable"), py::arg("sharers"))
       .def("total",
-           [](Predictor& predictor, const py::iterable& items, const py::function& prepare) {
-             const Total total = Pricer::total(predictor.costs(items, prepare));
-             return Numbers(total.ms, total.error, total.spread);
+           [](Predictor& predictor, const py::iterable& items, const py::function& prepare,
+              const std::vector<bool>& needed) {
+             const Total total = Pricer::total(predictor.costs(items, prepare, needed));
+             return std::make_tuple(total.ms, total.error, total.spread, total.doubt);
            },
-           py::arg("items"), py::arg("prepare"))
+           py::arg("items"), py::arg("prepare"), py::arg("needed") = std::vector<bool>())
       .def("layers_ms",
-           [](Predictor& predictor, const py::iterable& items, const py::function& prepare) {
+           [](Predictor& predictor, const py::iterable& items, const py::function& prepare,
+              const std::vector<bool>& needed) {
              std::vector<double> ms;
-             for (const Priced& cost : predictor.costs(items, prepare)) ms.push_back(cost.ms);
+             for (const Priced& cost : predictor.costs(items, prepare, needed).layers) ms.push_back(cost.ms);
              return ms;
            },
-           py::arg("items"), py::arg("prepare"));
+           py::arg("items"), py::arg("prepare"), py::arg("needed") = std::vector<bool>());
 }
 
 void tell_unmeasured(std::exception_ptr raised) {

@@ -76,13 +76,15 @@ void Graph::check() const {
     require(!tie.values.empty() && std::all_of(tie.values.begin(), tie.values.end(), value) && group(tie.group));
 }
 
-Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike) const {
+Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike, const std::vector<bool>& needed) const {
   if (effects.size() != layers() || alike.size() != groups_)
     throw std::invalid_argument("graph: there must be one effect per layer, and the graph's groups");
+  if (!needed.empty() && needed.size() != layers())
+    throw std::invalid_argument("graph: of every layer it must be told whether it is needed, or of none");
   Shares found;
   std::vector<double> unread;
   found.zero = zero_shares(effects, alike);
-  follow_needs(effects, found, unread);
+  follow_needs(effects, needed, found, unread);
   found.held = held_shares(found.zero, unread, alike);
   return found;
 }
@@ -98,21 +100,24 @@ std::vector<double> Graph::zero_shares(const std::vector<Effect>& effects, const
   return zero;
 }
 
-void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std::vector<double>& unread) const {
+void Graph::follow_needs(const std::vector<Effect>& effects, const std::vector<bool>& needed, Shares& found,
+                         std::vector<double>& unread) const {
   std::vector<double>& unneeded = found.unneeded;
   unneeded.assign(values_, 1.0);
   unread.assign(values_, 1.0);
   found.alive.assign(layers(), 1.0);
+  found.likely.assign(layers(), 1.0);
   std::vector<double> unasked(values_, 1.0);  // by value: how likely everything that takes it is dead
   unneeded[at(output_)] = unasked[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
     const std::size_t value = at(o->value), source = at(o->source), other = at(o->other);
     const double asked = 1.0 - unasked[value];
-    const double needed = asked > 0.0 ? std::min(1.0, (1.0 - unneeded[value]) / asked) : 0.0;  // where anything asks
-    double share = skipped(*o, effects, o->kind == Kind::layer ? 1.0 - needed : unneeded[value]);
+    const double wanted = asked > 0.0 ? std::min(1.0, (1.0 - unneeded[value]) / asked) : 0.0;  // where anything asks
+    double share = skipped(*o, effects, o->kind == Kind::layer ? 1.0 - wanted : unneeded[value]);
     double alive = o->kind == Kind::opaque ? 1.0 : asked;
     if (of_layer(*o)) {
-      alive *= any_needed(1.0 - found.zero[value], needed, filters_[value]);
+      found.likely[value] = alive * any_needed(1.0 - found.zero[value], wanted, filters_[value]);
+      alive = needed.empty() ? found.likely[value] : static_cast<double>(needed[value]);
       found.alive[value] = alive;
       if (o->kind == Kind::layer) share = 1.0 - alive * (1.0 - share);  // channel by channel it is in the share already
       unread[source] *= share;

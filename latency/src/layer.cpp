@@ -11,6 +11,11 @@ namespace {
 constexpr double kSame = 1e-3;      // of a step that is not another one
 constexpr double kShortest = 1e-9;  // ms that a layer is divided by at least
 
+// A share of the outputs, rounded up to what is computed together.
+double in_steps(double share, double step) {
+  return step > 0.0 ? std::min(1.0, std::ceil(share / step - kSame) * step) : share;
+}
+
 }  // namespace
 
 Option Layer::dense() const { return {{}, whole_, 1.0, 0.0, true, nullptr, 1.0, "dense", {}}; }
@@ -38,8 +43,11 @@ ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared
       full_(std::max(surface_->at(1.0, 1.0), kShortest)) {}
 
 Priced ChannelLayer::on_curve(const Option& option, double kept, double stored) const {
-  const double step = option.together, computed = step > 0.0 ? std::min(1.0, std::ceil(stored / step - kSame) * step) : stored;
-  const auto [ms, error, staged] = option.curve->at(kept / computed * option.density);
+  // Filters that are stored, but zero, cost next to nothing: what is computed is those that the option keeps.
+  const bool removes = option.effect.written < 1.0;
+  const double computed = removes ? 1.0 : in_steps(stored, option.together);
+  const double density = removes ? in_steps(option.density, option.together) : option.density;
+  const auto [ms, error, staged] = option.curve->at(kept / computed * density);
   const Priced sparse{least_ + computed * (ms - least_), error * computed, staged};
   if (kept == 1.0 && stored == 1.0) return sparse;
   const Priced dense = narrowed(kept, stored);

@@ -13,12 +13,16 @@ constexpr double kLeastShare = 1e-3;  // of outputs, or of a chance, that is div
 
 std::size_t at(int number) { return static_cast<std::size_t>(number); }
 
+// Standard deviation of the cost of a layer that is alive with some probability.
+double deviation(const Priced& alive, const Priced& dead, double chance) {
+  return std::abs(alive.ms - dead.ms) * std::sqrt(chance * (1.0 - chance));
+}
+
 // What is expected of a layer that is alive with some probability; that it may be dead is part of the error. A dead layer
 // still has outputs to fill.
-Priced mixed(Priced alive, Priced dead, double chance) {
-  const double rest = 1.0 - chance, apart = (alive.ms - dead.ms) * std::sqrt(chance * rest);
-  return {chance * alive.ms + rest * dead.ms, std::hypot(chance * alive.error + rest * dead.error, apart),
-          chance * alive.staged};
+Priced mixed(const Priced& alive, const Priced& dead, double chance) {
+  const double rest = 1.0 - chance, error = chance * alive.error + rest * dead.error;
+  return {chance * alive.ms + rest * dead.ms, std::hypot(error, deviation(alive, dead, chance)), chance * alive.staged};
 }
 
 }  // namespace
@@ -49,38 +53,42 @@ void Pricer::check() const {
     for (const Sharer& one : sharers) require(layer(one.layer) && one.staging);
 }
 
-std::vector<Priced> Pricer::costs(const std::vector<const Option*>& chosen) const {
+Costs Pricer::costs(const std::vector<const Option*>& chosen, const std::vector<bool>& needed) const {
   const Alike same = alike(chosen);
   std::vector<Effect> effects(chosen.size());
   std::transform(chosen.begin(), chosen.end(), effects.begin(), [](const Option* option) { return option->effect; });
-  const Shares shares = graph_->shares(effects, same);
-  std::vector<Priced> found(chosen.size());
+  const Shares shares = graph_->shares(effects, same, needed);
+  Costs costs{std::vector<Priced>(chosen.size())};
+  std::vector<Priced>& found = costs.layers;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     const Option& option = *chosen[i];
     // What there is where the layer is needed at all: then it is more than on average.
-    const double alive = std::max(shares.alive[i], kLeastShare), needed = 1.0 - shares.unneeded[i];
-    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * std::min(1.0, needed / alive);
-    const double stored = std::min(1.0, std::max({shares.held[i], needed * (1.0 - shares.zero[i]) / alive, kLeastShare}));
+    const double likely = std::max(shares.likely[i], kLeastShare), wanted = 1.0 - shares.unneeded[i];
+    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * std::min(1.0, wanted / likely);
+    const double stored = std::min(1.0, std::max({shares.held[i], wanted * (1.0 - shares.zero[i]) / likely, kLeastShare}));
     if (kept == 1.0 && stored == 1.0)
       found[i] = option.alone;
     else if (option.whole || (option.effect.written < 1.0 && same[at(writes_[i])]))
       found[i] = layers_[i]->narrowed(kept * option.density, stored);
     else
       found[i] = layers_[i]->sparse(option, kept, stored);
-    if (shares.alive[i] < 1.0) found[i] = mixed(found[i], layers_[i]->narrowed(0.0, stored), shares.alive[i]);
+    if (shares.alive[i] == 1.0) continue;
+    const Priced dead = layers_[i]->narrowed(0.0, stored);
+    costs.doubt = std::hypot(costs.doubt, deviation(found[i], dead, shares.alive[i]));
+    found[i] = mixed(found[i], dead, shares.alive[i]);
   }
   add_staging(found, shares.held);
-  return found;
+  return costs;
 }
 
-Total Pricer::total(const std::vector<Priced>& costs) {
+Total Pricer::total(const Costs& costs) {
   double ms = 0.0, errors = 0.0, squares = 0.0;
-  for (const Priced& cost : costs) {
+  for (const Priced& cost : costs.layers) {
     ms += cost.ms;
     errors += cost.error * cost.error;
     squares += cost.ms * cost.ms;
   }
-  return {ms, std::sqrt(errors), std::sqrt(squares)};
+  return {ms, std::sqrt(errors), std::sqrt(squares), costs.doubt};
 }
 
 // Channel groups whose producers all remove the same filters: the neighbours lose these channels too.

@@ -25,11 +25,18 @@ struct Sharer {
 };
 using Sharers = std::vector<Sharer>;
 
+// What layers cost, each with its error and how often its input is staged.
+struct Costs {
+  std::vector<Priced> layers;
+  double doubt = 0.0;  // ms, root of the sum of the squares: standard deviation of costs of layers that may be dead
+};
+
 // Sums over the layers, the errors taken as independent.
 struct Total {
   double ms;
   double error;   // root of the sum of the squared errors
   double spread;  // root of the sum of the squared ms
+  double doubt;   // of Costs
 };
 
 class Pricer {
@@ -38,9 +45,9 @@ class Pricer {
   Pricer(std::vector<std::shared_ptr<const Layer>> layers, std::shared_ptr<const Graph> graph, std::vector<int> writes,
          std::vector<Removable> removable, std::vector<Sharers> sharers);
 
-  // Per layer: ms, their error, and how often its input is staged.
-  std::vector<Priced> costs(const std::vector<const Option*>& chosen) const;
-  static Total total(const std::vector<Priced>& costs);
+  // needed: per layer, whether it is needed, where that is known; empty: chance tells.
+  Costs costs(const std::vector<const Option*>& chosen, const std::vector<bool>& needed) const;
+  static Total total(const Costs& costs);
 
  private:
   void check() const;

@@ -114,8 +114,46 @@ def test_a_choice_is_prepared_once() -> None:
 
 
 def test_totals_are_sums_of_independent_layers() -> None:
-    ms, error, spread = predictor().total({"a": Choice("simd:8", 2.0)}.items(), Prepare(Effect(), CURVE))
+    ms, error, spread, doubt = predictor().total({"a": Choice("simd:8", 2.0)}.items(), Prepare(Effect(), CURVE))
     assert (ms, error, spread) == pytest.approx((7.0, math.hypot(0.2, 0.4), 5.0))
+    assert doubt == 0.0
+
+
+def test_a_layer_that_may_be_dead_is_priced_by_its_chance_or_by_what_is_known() -> None:
+    own = predictor(removable=[(1, 1, [])])  # layer a keeps places for the filters that it does not have
+    both = {"a": Choice("filter", 10.0), "b": Choice("channel", 10.0)}.items()
+    keeping, reading = Prepare(Effect(written=0.1), CURVE), Prepare(Effect(unread=0.9), CURVE)
+
+    def prepare(name: str, choice: Choice) -> Option:
+        return (keeping if name == "a" else reading)(name, choice)
+
+    ms, error, _, doubt = own.total(both, prepare)
+    alive, dead = (own.total(both, prepare, [needed, True]) for needed in (True, False))
+    assert dead[0] < ms < alive[0]
+    assert error > doubt > 0.0
+    assert alive[3] == dead[3] == 0.0
+    chance = (ms - dead[0]) / (alive[0] - dead[0])
+    assert doubt == pytest.approx((alive[0] - dead[0]) * math.sqrt(chance * (1 - chance)))
+    assert own.layers_ms(both, prepare, [False, True])[0] == CURVE.at(0.0)[0]
+    with pytest.raises(ValueError, match="every layer"):
+        own.total(both, prepare, [True])
+
+
+def test_outputs_cost_what_is_computed_together() -> None:
+    surface = Surface([0.0, 1.0], [0.0, 1.0], np.full((2, 2), 100.0))  # never faster without zeros
+    layer = ChannelLayer(WHOLE, 0.0, False, surface, None)
+
+    def ms(effect: Effect, density: float, together: float) -> float:
+        option = layer.option("simd:8", 1 / density, effect, density, together, False, CURVE, "")
+        own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(0, 0, [])], [])
+        reader = layer.option("channel", 2.0, Effect(unread=0.4), 0.6, 0.0, False, CURVE, "")
+        return own.layers_ms(
+            {"a": Choice("simd:8", 1 / density), "b": Choice("channel", 2.0)}.items(),
+            lambda name, choice: option if name == "a" else reader,
+        )[0]
+
+    assert ms(Effect(), 0.5, 0.0) == pytest.approx(0.6 * CURVE.at(0.5)[0])  # six of ten outputs are stored
+    assert ms(Effect(), 0.5, 0.4) == pytest.approx(0.8 * CURVE.at(0.5 * 0.6 / 0.8)[0])
 
 
 def test_removed_filters_do_not_arrive() -> None:

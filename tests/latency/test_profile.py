@@ -16,7 +16,17 @@ import torch
 from prunemap.latency import Profile, cached_profile, cost_table, survey, synthesise
 from prunemap.latency.probes import catalogue, choices_of
 from prunemap.latency.rows import Row
-from prunemap.pruning import DENSE, Choice, Mapping, Network, PrunemapError, apply_mapping, capture
+from prunemap.pruning import (
+    DENSE,
+    Choice,
+    Mapping,
+    Network,
+    PrunemapError,
+    Pruner,
+    apply_mapping,
+    capture,
+    live_channels,
+)
 
 SCHEMES = ["unstructured", "simd:8", "block-punched:8x4", "filter", "channel"]
 RATES = [2.0, 4.0, 8.0]
@@ -112,6 +122,28 @@ def test_prediction_measures_nothing(network: Network, profile: Profile, monkeyp
     monkeypatch.delattr(survey, "compile_state")
     monkeypatch.delattr(survey, "Pruner")
     assert profile.predict(network, Mapping({"conv1": Choice("filter", 2.0)})).ms > 0
+
+
+def test_weights_tell_which_layers_are_dead(network: Network, profile: Profile, tmp_path: Path) -> None:
+    # Of 16 channels conv2 keeps one, and down reads one: mostly another, so that conv1 is not computed either.
+    mapping = Mapping({"conv2": Choice("filter", 16.0), "down": Choice("channel", 16.0)})
+    chance = profile.predict(network, mapping)
+    found = set()
+    for seed in range(12):
+        state = synthesise(network, seed).state_dict()
+        known = profile.with_weights(state)
+        live = live_channels(network, Pruner(network, state).state(mapping))
+        needed = bool(live["conv2"].outputs.any())
+        prediction = known.predict(network, mapping)
+        assert (prediction.ms > chance.ms) == needed
+        assert prediction.high - prediction.low < chance.high - chance.low
+        assert sum(known.model().layers_ms(mapping)) == pytest.approx(prediction.ms - profile.survey.constant.ms)
+        found.add(needed)
+    assert found == {True, False}
+    assert known.predict(network, Mapping()) == profile.predict(network, Mapping())
+    known.save(tmp_path / "known.parquet")
+    assert Profile.load(tmp_path / "known.parquet").predict(network, mapping) == chance
+    assert pickle.loads(pickle.dumps(known)).predict(network, mapping) == prediction
 
 
 def test_a_layer_costs_the_same_alone_and_in_the_sum(network: Network, profile: Profile) -> None:
