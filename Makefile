@@ -48,9 +48,9 @@ test: $(STAMP) lint
 
 $(PARTS:%=test-%): export OMP_NUM_THREADS := 1
 $(PARTS:%=test-%): $(STAMP)
-test-runs:    ; $(BIN)/pytest tests/search_runs/test_runs.py
+test-runs:    ; $(BIN)/pytest tests/search_runs
 test-kernels: ; $(BIN)/pytest tests/kernels
-test-others:  ; $(BIN)/pytest --ignore=tests/search_runs/test_runs.py --ignore=tests/kernels
+test-others:  ; $(BIN)/pytest --ignore=tests/search_runs --ignore=tests/kernels
 
 # mypy follows imports by path, so it is shown the tree as it looks once installed.
 lint: $(STAMP)

@@ -1,0 +1,57 @@
+"""What counts of the rounds in which probes are timed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from prunemap.kernels import isas
+from prunemap.kernels.pace import Pace
+from prunemap.latency import survey
+from prunemap.latency.probes import Probe
+from prunemap.latency.survey import FEWEST_QUIET
+from prunemap.pruning import Choice, Mapping, Network
+
+
+@pytest.mark.parametrize(("quiet_rounds", "ms"), [(0, 3.0), (FEWEST_QUIET - 1, 3.0), (FEWEST_QUIET, 2.0), (9, 2.0)])
+def test_a_layer_is_told_by_quiet_rounds_where_there_are_some(quiet_rounds: int, ms: float) -> None:
+    steps = [
+        SimpleNamespace(op=op, layer=layer) for op, layer in (("stage", "a"), ("convolution", "a"), ("pool", None))
+    ]
+    compiled: Any = SimpleNamespace(steps=steps)
+    weights: Any = {"a": None}
+    subject = survey._Subject(0, Probe(Mapping(), False), compiled, weights, lambda runs: np.ones((runs, 3)), 1, False)
+    taken = np.tile([0.5, 2.5, 1.0], (9, 1))
+    quiet = np.ones((9, 3), dtype=bool)
+    quiet[quiet_rounds:, 0] = False  # a round counts for a layer where all of its steps were on a quiet machine
+    taken[:quiet_rounds, 1] = 1.5
+    if quiet_rounds < FEWEST_QUIET:
+        taken[:, 1] = 2.5
+    subject.take_steps(taken, quiet)
+    assert np.median(subject.parts["a"]) == pytest.approx(ms)
+    assert len(subject.parts["a"]) == (quiet_rounds if quiet_rounds >= FEWEST_QUIET else 9)
+    assert len(subject.parts[""]) == 9
+    assert subject.staging["a"] == pytest.approx(0.5)
+    assert subject.whole.ms == pytest.approx(ms + 1.0)
+
+
+@pytest.mark.parametrize("isa", isas())
+def test_long_networks_are_surveyed_in_parts(network: Network, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunemap.latency.batches.LONG_SECONDS", 0.0)
+    monkeypatch.setattr("prunemap.latency.batches.PART_SECONDS", 0.0)
+    looks: list[float] = []
+
+    def look(pace: Pace) -> float:
+        looks.append(1.0)
+        return 1.0
+
+    monkeypatch.setattr(Pace, "__call__", look)
+    probes = [Probe(Mapping(), False), Probe(Mapping({"conv1": Choice("simd:8", 4.0)}), True)]
+    found = survey.survey(network, probes, threads=1, isa=isa, seed=0)
+    rows = {row.layer: row.ms for row in found.rows if row.probe == 0}
+    assert set(rows) == {layer.name for layer in network.layers}
+    assert found.dense.ms == pytest.approx(sum(rows.values()) + found.constant.ms)
+    assert len(looks) > 2 * survey.ROUNDS * len(network.layers)
