@@ -21,7 +21,7 @@ CLOSE = 1.4  # times the best: timed on, and in other orders of loops too
 HOPELESS = 1.15  # times the best, once timed on a quiet machine: not timed again
 ROUNDS = 5  # of what may still win
 BUDGET_SECONDS = 0.015  # of runs in these rounds, after which only what was never timed on a quiet machine is
-PATIENCE_SECONDS = 0.08  # after which nothing is
+PATIENCE_SECONDS = 0.04  # after which nothing is
 PART_SECONDS = 300e-6  # of runs at least between two looks at the pace: short ones in turn, as often as that takes
 
 

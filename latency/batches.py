@@ -27,6 +27,8 @@ WARM_SECONDS = 10 * BATCH_SECONDS
 """Shortest warm-up."""
 
 
+FEWEST_QUIET = 3
+"""Rounds on a quiet machine from which these alone count."""
 LONG_SECONDS = 2e-3
 """Runs from this length on are timed in parts."""
 PART_SECONDS = 1e-3
@@ -70,6 +72,11 @@ class InParts:
         return cls(network, tuple(found))
 
 
+def counted(quiet: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rounds count: those on a quiet machine where there are some, or else all."""
+    return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
+
+
 def step_sampler(network: Stepwise, fewest: int) -> tuple[Sampler | InParts, int]:
     """How all steps of a network are timed, and the runs of a batch, no fewer than ``fewest`` unless they are long."""
     steps = network.time_steps(2).min(axis=0)
@@ -104,9 +111,10 @@ class Batches:
     samples: Samples
     pace: Samples
 
-    def rounds(self) -> Samples:
-        """Median seconds of every batch: shape (rounds,)."""
-        return np.asarray(np.median(self.samples, axis=1))
+    def rounds(self) -> tuple[Samples, Samples]:
+        """Median seconds of every batch that counts, and the pace beside it: shape (rounds that count,)."""
+        which = counted(self.pace <= QUIET)
+        return np.median(self.samples[which], axis=1), self.pace[which]
 
     def fine_rounds(self) -> Samples:
         """Midmean seconds of every batch, at a quiet machine's pace: shape (rounds, ...)."""

@@ -50,13 +50,13 @@ class Measurement:
     """Latency of one network.
 
     Attributes:
-        median_ms: Median of the batches' medians.
-        mad_ms: Median absolute deviation of the batches' medians.
+        median_ms: Median of the medians of the batches that count: those on a quiet machine, where there are three.
+        mad_ms: Median absolute deviation of these medians.
         p90_ms: Upper bound of the 90th percentile of single runs with 99 % confidence (MLPerf early stopping).
         samples_ms: Every run as it was, in order, ``batch`` of them per batch.
         batch: Runs per batch.
         threads: Threads of the network.
-        pace: How many times slower than at its quietest the machine was, median over batches.
+        pace: How many times slower than at its quietest the machine was, median over the batches that count.
         unstable: Whether no evaluation reached a relative MAD of 1 %.
         disturbed: Whether the machine was more than 3 % slower than at its quietest: something else computes on it.
         machine: The machine, as it was then.
@@ -136,7 +136,7 @@ def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: 
     smallest = math.inf
     for _ in range(evaluations):
         taken = interleave(samplers, batches, ROUNDS, rng, pace)
-        worst = max(_relative_mad(one.rounds()) for one in taken)
+        worst = max(_relative_mad(one.rounds()[0]) for one in taken)
         if worst < smallest:
             best, smallest = taken, worst
         if smallest <= STABLE or time.monotonic() - start > PATIENCE_SECONDS:
@@ -151,8 +151,9 @@ def _relative_mad(rounds: Samples) -> float:
 
 def _summarise(taken: Batches, threads: int, where: Machine) -> Measurement:
     milliseconds = taken.samples * 1e3
-    median, mad = median_and_mad(1e3 * taken.rounds())
-    pace = float(np.median(taken.pace))
+    rounds, beside = taken.rounds()
+    median, mad = median_and_mad(1e3 * rounds)
+    pace = float(np.median(beside))
     return Measurement(
         median_ms=float(median),
         mad_ms=float(mad),

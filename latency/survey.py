@@ -14,7 +14,18 @@ from ..kernels import CompiledNetwork, compile_state
 from ..kernels.pace import Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
-from .batches import ROUNDS, Allowance, Batches, InParts, Sampler, Samples, interleave, median_and_mad, step_sampler
+from .batches import (
+    ROUNDS,
+    Allowance,
+    Batches,
+    InParts,
+    Sampler,
+    Samples,
+    counted,
+    interleave,
+    median_and_mad,
+    step_sampler,
+)
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import EVALUATIONS, STABLE
@@ -35,8 +46,6 @@ AGAIN_SECONDS = 5.0
 """What is not steady in a turn is timed again, until that has taken so long."""
 PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
-FEWEST_QUIET = 3
-"""Rounds on a quiet machine from which a layer's time is told by these alone."""
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 WARM_RUNS = 3
@@ -193,12 +202,12 @@ class _Subject:
         owners = step_owners(self.compiled.steps)
         stages = np.array([step.op == "stage" for step in self.compiled.steps])
         for part in (*self.weights, ELSEWHERE):
-            counted = quiet[:, owners == part].all(axis=1)
-            counted |= counted.sum() < FEWEST_QUIET
-            rounds = steps[counted][:, owners == part].sum(axis=1)
+            own = owners == part
+            which = counted(np.asarray(quiet[:, own].all(axis=1)))
+            rounds = steps[which][:, own].sum(axis=1)
             if part not in self.parts or _deviation(rounds) < _deviation(self.parts[part]):
                 self.parts[part] = rounds
-                self.staging[part] = float(np.median(steps[counted][:, (owners == part) & stages].sum(axis=1)))
+                self.staging[part] = float(np.median(steps[which][:, own & stages].sum(axis=1)))
 
     def take_whole(self, whole: Samples) -> None:
         """Keep the evaluation with the smallest deviation; ``whole`` are ms, shape (rounds,)."""

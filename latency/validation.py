@@ -86,7 +86,7 @@ class Trial:
         measured: Whole runs.
         dense_ms: The dense network's, measured in turn with this one.
         predicted_layers: Predicted ms of every layer, in order.
-        measured_layers: Measured ms of every layer's steps inside whole runs, in order.
+        measured_layers: Measured ms of every layer's steps inside whole runs, at a quiet machine's pace, in order.
     """
 
     drawn: Drawn
@@ -255,10 +255,10 @@ def _measure(
 
 
 def _measured(networks: Sequence[CompiledNetwork]) -> tuple[list[Measured], list[Floats]]:
-    """What networks take, timed in turn, and median ms of every step inside whole runs; the first decides how."""
+    """What networks take, timed in turn, and ms of every step at a quiet machine's pace; the first decides how."""
     samplers, batches = zip(*(step_sampler(network, WARM_RUNS) for network in networks), strict=True)
     taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0), Pace())
-    steps = [1e3 * one.quiet_steps()[0] for one in taken]
+    steps = [1e3 * np.divide(*one.quiet_steps()) for one in taken]
     if isinstance(samplers[0], InParts):
         return [Measured.of_steps(one) for one in taken], steps
     return [Measured(m.median_ms, m.pace, m.unstable) for m in measure_interleaved(networks)], steps

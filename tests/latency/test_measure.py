@@ -134,8 +134,17 @@ def test_on_a_machine_that_stays_slow_batches_are_taken_twice_on_average() -> No
 
 def test_a_profile_is_of_a_quiet_machine_and_a_measurement_of_this_one() -> None:
     taken = Batches(np.array([[3.0, 3.0], [2.0, 2.0]]), np.array([1.5, 1.0]))
-    assert taken.rounds().tolist() == pytest.approx([3.0, 2.0])
+    assert taken.rounds()[0].tolist() == pytest.approx([3.0, 2.0])
     assert taken.fine_rounds().tolist() == pytest.approx([2.0, 2.0])
+
+
+@pytest.mark.parametrize(("quiet", "seconds"), [(2, [3.0] * 3 + [2.0] * 2), (3, [2.0] * 3)])
+def test_rounds_on_a_quiet_machine_count_where_there_are_some(quiet: int, seconds: list[float]) -> None:
+    pace = np.array([1.5] * (5 - quiet) + [1.02] * quiet)
+    taken = Batches(np.where(pace > 1.03, 3.0, 2.0)[:, None], pace)
+    rounds, beside = taken.rounds()
+    assert rounds.tolist() == seconds
+    assert beside.max() == (1.02 if quiet == 3 else 1.5)
 
 
 def test_a_machine_that_stays_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

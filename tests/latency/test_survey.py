@@ -11,8 +11,8 @@ import pytest
 from prunemap.kernels import isas
 from prunemap.kernels.pace import Pace
 from prunemap.latency import survey
+from prunemap.latency.batches import FEWEST_QUIET
 from prunemap.latency.probes import Probe
-from prunemap.latency.survey import FEWEST_QUIET
 from prunemap.pruning import Choice, Mapping, Network
 
 
