@@ -64,7 +64,7 @@ class LatencySource(Protocol):
         ...
 
     def digest(self) -> str:
-        """Hash of everything that latencies depend on besides network and mapping."""
+        """Hash of everything that latencies depend on besides network, weights and mapping."""
         ...
 
 

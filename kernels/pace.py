@@ -7,6 +7,7 @@ that out of a measurement, and the pace itself tells that the machine was not qu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -114,7 +115,8 @@ class Pace:
             temporary.write_text(json.dumps(kept), encoding="utf-8")
 
         if self._path:
-            write_atomically(self._path, write)
+            with contextlib.suppress(OSError):  # a folder that cannot be written to costs time later, not this result
+                write_atomically(self._path, write)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -20,6 +19,7 @@ COLD = 2.5  # times the best when first run, with code and weights in no cache y
 CLOSE = 1.4  # times the best: timed on, and in other orders of loops too
 HOPELESS = 1.15  # times the best, once timed on a quiet machine: not timed again
 ROUNDS = 5  # of what may still win
+MOST_ROUNDS = 12  # of what may still win and was never timed on a quiet machine
 BUDGET_SECONDS = 0.015  # of runs in these rounds, after which only what was never timed on a quiet machine is
 PATIENCE_SECONDS = 0.04  # after which nothing is
 PART_SECONDS = 300e-6  # of runs at least between two looks at the pace: short ones in turn, as often as that takes
@@ -104,12 +104,14 @@ class _Race:
     def finish(self) -> None:
         """Time what may still win, some rounds, and what was never timed on a quiet machine until patience ends."""
         before = self._spent
-        for past in itertools.count():
+        for past in range(MOST_ROUNDS):
             left, spent = [c for c in self.runners if self._may_win(c)], self._spent - before
             if len(left) == 1 or spent > PATIENCE_SECONDS:
                 return
             if past >= ROUNDS or spent > BUDGET_SECONDS:
+                best, *close = sorted(left, key=self.fastest)
                 left = [c for c in left if c not in self._sure]
+                left += [best if left != [best] else close[0]] if len(left) == 1 else []  # in turn with another
             if not left:
                 return
             self._time(left)
@@ -142,11 +144,13 @@ class _Race:
             before = after
 
     def _parts(self, which: Sequence[Candidate]) -> Iterator[list[Candidate]]:
-        """As many of these in a row as make up a part; the rest are one too."""
+        """As many of these in a row as make up a part; the rest go with the last one."""
         part: list[Candidate] = []
+        left = sum(map(self.fastest, which))
         for candidate in which:
             part.append(candidate)
-            if sum(map(self.fastest, part)) >= PART_SECONDS:
+            left -= self.fastest(candidate)
+            if sum(map(self.fastest, part)) >= PART_SECONDS <= left:
                 yield part
                 part = []
         if part:

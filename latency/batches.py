@@ -27,7 +27,7 @@ WARM_SECONDS = 10 * BATCH_SECONDS
 """Shortest warm-up."""
 
 
-FEWEST_QUIET = 3
+FEWEST_QUIET = 5
 """Rounds on a quiet machine from which these alone count."""
 LONG_SECONDS = 2e-3
 """Runs from this length on are timed in parts."""
@@ -128,8 +128,8 @@ class Batches:
     def quiet_steps(self) -> tuple[Samples, Samples]:
         """Seconds of every step and the pace beside it: medians of rounds on a quiet machine, or else the quietest."""
         means, pace = np.stack([midmean(batch) for batch in self.samples]), self._pace_of_steps()
-        counted = pace <= np.maximum(QUIET, pace.min(axis=0))
-        seconds, beside = (np.nanmedian(np.where(counted, values, np.nan), axis=0) for values in (means, pace))
+        quietest = pace <= np.maximum(QUIET, pace.min(axis=0))
+        seconds, beside = (np.nanmedian(np.where(quietest, values, np.nan), axis=0) for values in (means, pace))
         return seconds, beside
 
     def _pace_of_steps(self) -> Samples:
@@ -194,14 +194,15 @@ def _undisturbed(
             switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
             samples, after = piece(), pace()
             interrupted = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw > switches
-            noise = max(before, after) + interrupted
-            if noise < best[number][0]:
-                best[number] = noise, samples, (before + after) / 2
+            beside = (before + after) / 2
+            noise = beside + interrupted
+            if best[number][0] > QUIET and noise < best[number][0]:
+                best[number] = noise, samples, beside
             before = after
-    taken, beside = [samples for _, samples, _ in best], np.array([pace for _, _, pace in best])
+    taken, paces = [samples for _, samples, _ in best], np.array([pace for _, _, pace in best])
     if len(pieces) == 1:
-        return (taken[0], beside[0]), tries
-    return (np.concatenate(taken, axis=1), np.repeat(beside, [samples.shape[1] for samples in taken])), tries
+        return (taken[0], paces[0]), tries
+    return (np.concatenate(taken, axis=1), np.repeat(paces, [samples.shape[1] for samples in taken])), tries
 
 
 def batch_size(sampler: Sampler, fewest: int = 1) -> int:

@@ -28,6 +28,8 @@ from .probes import catalogue
 from .rows import Row, Survey, standard_error
 from .survey import Progress, survey
 
+PRICING = 2
+"""Version of how rows are priced: another one predicts other times from the same rows."""
 UNSTEADY = 0.05
 """Largest uncertainty from rows that were never steady, as a share of the dense network, that a search accepts."""
 
@@ -183,10 +185,10 @@ class Profile:
             )
 
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of what predictions depend on."""
+        """Hexadecimal SHA-256 of what predictions depend on, less the weights that may be known."""
         rows = [[row.layer, str(row.choice), row.live_in, row.live_out, row.samples_ms] for row in self.survey.rows]
         timings = [self.survey.dense.samples_ms, self.survey.constant.samples_ms]
-        content = [network_signature(self.network), timings, rows]
+        content = [PRICING, network_signature(self.network), timings, rows]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
@@ -206,7 +208,7 @@ class Profile:
         return cls(header.network, choices, header.threads, header.seed, header.machine, found, header.model)
 
     def __getstate__(self) -> dict[str, object]:
-        """What was measured: a copy makes its own models."""
+        """What was measured, and the weights: a copy makes its own models."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def with_weights(self, state: AbstractMapping[str, Tensor]) -> Profile:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import CompiledNetwork, compile_state
-from ..kernels.pace import Pace
+from ..kernels.pace import QUIET, Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .batches import (
@@ -48,6 +48,7 @@ PER_TURN = 24
 """Most probes that are timed against one another; what they show is kept when they are done."""
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
+_WHOLE = "whole runs"
 WARM_RUNS = 3
 """Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
 
@@ -169,6 +170,7 @@ class _Subject:
     parts: dict[str, Samples] = field(default_factory=dict)
     staging: dict[str, float] = field(default_factory=dict)
     runs: Samples = field(default_factory=lambda: np.empty(0))
+    _ranks: dict[str, tuple[bool, float]] = field(default_factory=dict)
 
     @property
     def in_parts(self) -> bool:
@@ -191,7 +193,7 @@ class _Subject:
         return sum(step.weights_bytes for step in self.compiled.steps)
 
     def take_steps(self, steps: Samples, quiet: NDArray[np.bool_]) -> None:
-        """Keep, of every part, the evaluation with the smallest deviation.
+        """Keep, of every part, the evaluation with the smallest deviation, a quiet one before all others.
 
         Only rounds on a quiet machine count, where there are some.
 
@@ -205,14 +207,17 @@ class _Subject:
             own = owners == part
             which = counted(np.asarray(quiet[:, own].all(axis=1)))
             rounds = steps[which][:, own].sum(axis=1)
-            if part not in self.parts or _deviation(rounds) < _deviation(self.parts[part]):
-                self.parts[part] = rounds
+            rank = bool(which.all()) and not quiet[:, own].all(), _deviation(rounds)
+            if part not in self.parts or rank < self._ranks[part]:
+                self.parts[part], self._ranks[part] = rounds, rank
                 self.staging[part] = float(np.median(steps[which][:, own & stages].sum(axis=1)))
 
-    def take_whole(self, whole: Samples) -> None:
-        """Keep the evaluation with the smallest deviation; ``whole`` are ms, shape (rounds,)."""
-        if not self.runs.size or _deviation(whole) < _deviation(self.runs):
-            self.runs = whole
+    def take_whole(self, whole: Samples, quiet: NDArray[np.bool_]) -> None:
+        """As ``take_steps`` for whole runs; both have the shape (rounds,)."""
+        which = counted(quiet)
+        rank = bool(which.all()) and not quiet.all(), _deviation(whole[which])
+        if not self.runs.size or rank < self._ranks[_WHOLE]:
+            self.runs, self._ranks[_WHOLE] = whole[which], rank
 
     def unstable(self, layer: str, dense_ms: float) -> bool:
         """Whether the layer's time is uncertain by more than 1 % of itself and 0.1 % of the dense network."""
@@ -291,7 +296,8 @@ class _Surveyor:
         for subject, rounds in zip(subjects, steps, strict=True):
             subject.take_steps(*(np.concatenate(each) for each in zip(*map(_steps, rounds), strict=True)))
         for subject, rounds in zip(wholes, whole, strict=True):
-            subject.take_whole(1e3 * np.concatenate([one.fine_rounds() for one in rounds]))
+            beside = np.concatenate([one.pace for one in rounds])
+            subject.take_whole(1e3 * np.concatenate([one.fine_rounds() for one in rounds]), beside <= QUIET)
 
     def _unstable(self, subject: _Subject) -> Callable[[str], bool]:
         dense_ms = self.first.whole.ms

@@ -56,7 +56,7 @@ class Measured:
     Attributes:
         ms: Milliseconds: the median over whole runs; of long ones the sum of what their steps take on a quiet machine.
         pace: How many times slower than at its quietest the machine was beside that.
-        unstable: Whether the relative deviation stayed above 1 %.
+        unstable: Whether the relative deviation stayed above 1 %; of sums of steps, over all rounds.
     """
 
     ms: float

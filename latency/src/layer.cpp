@@ -13,7 +13,7 @@ constexpr double kShortest = 1e-9;  // ms that a layer is divided by at least
 
 // A share of the outputs, rounded up to what is computed together.
 double in_steps(double share, double step) {
-  return step > 0.0 ? std::min(1.0, std::ceil(share / step - kSame) * step) : share;
+  return step > 0.0 ? std::min(1.0, std::max(1.0, std::ceil(share / step - kSame)) * step) : share;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunemap.kernels import isas, tune
+from prunemap.kernels import isas, pace, tune
 from prunemap.kernels.candidate import Candidate
 from prunemap.kernels.candidates import other_orders
 from prunemap.kernels.rates import nominal_rates
@@ -70,11 +71,11 @@ def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytes
     clock = Clock(lambda candidate: next(slowed, 0.9e-3) if candidate == best else 1e-3)
     monkeypatch.setattr(tune, "Alone", clock)
 
-    def pace() -> float:
+    def slowed_pace() -> float:
         return 1.5 if clock.timed[-1:] == [best] and next(slowed_beside, False) else 1.0
 
     slowed_beside = iter([True] * 4)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, pace) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, slowed_pace) == best
 
 
 def test_patience_with_a_slow_machine_ends(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +108,12 @@ def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.Monke
     monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))
     (candidate, *_) = ranked(task)
     assert tune._fastest(task, [candidate], isas()[0], 1, quiet) == candidate
+
+
+def test_a_cache_folder_that_takes_no_files_does_not_stop_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, write: object) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(pace, "write_atomically", refuse)
+    monkeypatch.setattr(pace, "_APART", 0.0)
+    assert pace.Pace()() > 0.0

@@ -13,6 +13,7 @@ from scipy.stats import binom
 from prunemap.kernels.pace import Pace
 from prunemap.latency import measure, measure_interleaved
 from prunemap.latency.batches import (
+    FEWEST_QUIET,
     PART_SECONDS,
     ROUNDS,
     TRIES,
@@ -138,13 +139,13 @@ def test_a_profile_is_of_a_quiet_machine_and_a_measurement_of_this_one() -> None
     assert taken.fine_rounds().tolist() == pytest.approx([2.0, 2.0])
 
 
-@pytest.mark.parametrize(("quiet", "seconds"), [(2, [3.0] * 3 + [2.0] * 2), (3, [2.0] * 3)])
+@pytest.mark.parametrize(("quiet", "seconds"), [(4, [3.0] * 3 + [2.0] * 4), (5, [2.0] * 5)])
 def test_rounds_on_a_quiet_machine_count_where_there_are_some(quiet: int, seconds: list[float]) -> None:
-    pace = np.array([1.5] * (5 - quiet) + [1.02] * quiet)
+    pace = np.array([1.5] * (7 - quiet) + [1.02] * quiet)
     taken = Batches(np.where(pace > 1.03, 3.0, 2.0)[:, None], pace)
     rounds, beside = taken.rounds()
     assert rounds.tolist() == seconds
-    assert beside.max() == (1.02 if quiet == 3 else 1.5)
+    assert beside.max() == (1.02 if quiet == FEWEST_QUIET else 1.5)
 
 
 def test_a_machine_that_stays_slow_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def test_outputs_cost_what_is_computed_together() -> None:
 
     def ms(effect: Effect, density: float, together: float) -> float:
         option = layer.option("simd:8", 1 / density, effect, density, together, False, CURVE, "")
-        own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(0, 0, [])], [])
+        own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(1, 1, [])], [])
         reader = layer.option("channel", 2.0, Effect(unread=0.4), 0.6, 0.0, False, CURVE, "")
         return own.layers_ms(
             {"a": Choice("simd:8", 1 / density), "b": Choice("channel", 2.0)}.items(),
@@ -154,6 +154,10 @@ def test_outputs_cost_what_is_computed_together() -> None:
 
     assert ms(Effect(), 0.5, 0.0) == pytest.approx(0.6 * CURVE.at(0.5)[0])  # six of ten outputs are stored
     assert ms(Effect(), 0.5, 0.4) == pytest.approx(0.8 * CURVE.at(0.5 * 0.6 / 0.8)[0])
+    assert ms(Effect(), 0.5, 1.6) == pytest.approx(CURVE.at(0.5 * 0.6)[0])  # a vector has room for more than all
+    # Filters that are removed while others keep their places: of those that stay as many as are computed together.
+    assert ms(Effect(written=0.5), 0.5, 0.0) == pytest.approx(CURVE.at(0.5 * 0.6)[0])
+    assert ms(Effect(written=0.5), 0.5, 0.4) == pytest.approx(CURVE.at(0.8 * 0.6)[0])
 
 
 def test_removed_filters_do_not_arrive() -> None:

@@ -36,6 +36,8 @@ def test_a_layer_is_told_by_quiet_rounds_where_there_are_some(quiet_rounds: int,
     assert len(subject.parts[""]) == 9
     assert subject.staging["a"] == pytest.approx(0.5)
     assert subject.whole.ms == pytest.approx(ms + 1.0)
+    subject.take_steps(np.full((9, 3), 7.0), np.zeros((9, 3), dtype=bool))  # as steady, but of no quiet machine
+    assert np.median(subject.parts["a"]) == pytest.approx(ms)
 
 
 @pytest.mark.parametrize("isa", isas())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +44,30 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Paces, int], tuple[li
         return trials, groups, told
 
     return run
+
+
+class Steps:
+    """A network of three equal steps; whole runs take a microsecond more."""
+
+    threads, isa = 1, "auto"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def time_steps(self, repeats: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+        return np.full((repeats, 3 if chosen is None else len(chosen)), self.seconds)
+
+    def time(self, repeats: int) -> np.ndarray:
+        return np.full(repeats, 3 * self.seconds + 1e-6)
+
+
+@pytest.mark.parametrize(("seconds", "whole_ms"), [(1e-3, [3.0, 1.5]), (1e-5, [0.031, 0.016])])
+def test_long_networks_are_the_sum_of_their_steps(seconds: float, whole_ms: list[float]) -> None:
+    networks: Any = [Steps(seconds), Steps(seconds / 2)]
+    measured, steps = validation._measured(networks)
+    assert [one.ms for one in measured] == pytest.approx(whole_ms)
+    assert not any(one.unstable or one.disturbed for one in measured)
+    assert steps[1].tolist() == pytest.approx([500 * seconds] * 3)
 
 
 def test_quiet_measurements_are_made_once(measured: Any) -> None:
