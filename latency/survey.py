@@ -38,7 +38,7 @@ Progress = Callable[[int, int, str], None]
 
 Refine = Callable[[Sequence[Row]], Sequence[Probe]]
 
-MOST_REFINED = 24
+MOST_REFINED = 16
 """Most probes that are asked for besides the given ones."""
 REFINING_SECONDS = 45.0
 """After so long no further probes are asked for."""

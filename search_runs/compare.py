@@ -89,8 +89,18 @@ def measured_columns(found: Measurement, dense: Measurement) -> Row:
         "mad_ms": found.mad_ms,
         "p90_ms": found.p90_ms,
         "unstable": found.unstable,
+        "disturbed": found.disturbed,
         "speedup": dense.median_ms / found.median_ms,
     }
+
+
+def flagged(rows: Sequence[Row], name: str) -> str:
+    """What a legend says of measurements that are not to be trusted; ``name``: the column with the rows' names."""
+    told = ""
+    for flag, words in (("unstable", "Unsteady (MAD above 1 %)"), ("disturbed", "Disturbed (something else computed)")):
+        named = [str(row[name]) for row in rows if row.get(flag)]
+        told += f" {words}: {', '.join(named)}." if named else ""
+    return told
 
 
 def _dense_row(problem: Problem, measured: Measurement) -> Row:
@@ -124,13 +134,11 @@ def _row(asker: Asker, best: Answer, history: Sequence[Answer], measured: Measur
 def _legend(problem: Problem, rows: Sequence[Row]) -> str:
     spec = problem.trained
     threads, isa = latency_settings(problem)
-    unsteady = [row["method"] for row in rows if row["unstable"]]
     return (
         f"accuracy: validation images, after {spec.epochs} epochs of retraining, the dense network's too. A method's "
         "row is the best reward among its own evaluations, so methods that ask more profit more from noise. "
         "measured: median ± MAD of the "
         f"compiled network, all rows interleaved, batch 1, {threads} thread(s), {isa}; speed-up: over dense on the "
         "same kernels. "
-        "evaluations, epochs, seconds: all that the method asked for."
-        + (f" Unsteady (MAD above 1 %): {', '.join(unsteady)}." if unsteady else "")
+        "evaluations, epochs, seconds: all that the method asked for." + flagged(rows, "method")
     )

@@ -12,7 +12,7 @@ from ..envs import Evaluation, Problem, evaluate_accuracy, full_retrain, save_we
 from ..latency import Measurement, Profile
 from ..pruning import make_masks
 from ..pruning.errors import PrunemapError
-from .compare import best_answers, latency_settings, measure_models, measured_columns
+from .compare import best_answers, flagged, latency_settings, measure_models, measured_columns
 from .config import RunConfig
 from .folder import RunFolder, open_run, write_json
 from .progress import notice
@@ -77,7 +77,7 @@ def replay(args: Namespace) -> int:
     rows = _retrain_and_measure(problem, chosen, folder, asker)
     show(rows, COLUMNS, args.format, f"{folder.name}: {asker}")
     if args.format == "table":
-        remark(_legend(problem, chosen))
+        remark(_legend(problem, chosen) + flagged(rows, "network"))
     return 0
 
 
