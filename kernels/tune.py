@@ -104,16 +104,17 @@ class _Race:
     def finish(self) -> None:
         """Time what may still win, some rounds, and what was never timed on a quiet machine until patience ends."""
         before = self._spent
-        for past in range(MOST_ROUNDS):
+        for done in range(MOST_ROUNDS):
             left, spent = [c for c in self.runners if self._may_win(c)], self._spent - before
             if len(left) == 1 or spent > PATIENCE_SECONDS:
                 return
-            if past >= ROUNDS or spent > BUDGET_SECONDS:
-                best, *close = sorted(left, key=self.fastest)
-                left = [c for c in left if c not in self._sure]
-                left += [best if left != [best] else close[0]] if len(left) == 1 else []  # in turn with another
-            if not left:
-                return
+            if done >= ROUNDS or spent > BUDGET_SECONDS:
+                unsure = [c for c in left if c not in self._sure]
+                if not unsure:
+                    return
+                if len(unsure) == 1:  # alone it would keep its weights in the nearest cache
+                    unsure.append(min((c for c in left if c in self._sure), key=self.fastest))
+                left = unsure
             self._time(left)
 
     def fastest(self, candidate: Candidate) -> float:

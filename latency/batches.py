@@ -25,8 +25,8 @@ BATCH_SECONDS = 1e-3
 """Shortest batch: below it, timer and interrupts would show (pyperf)."""
 WARM_SECONDS = 10 * BATCH_SECONDS
 """Shortest warm-up."""
-
-
+WARM_RUNS = 3
+"""Fewest counted runs in a batch whose steps are timed: networks run again and again, with warm caches."""
 FEWEST_QUIET = 5
 """Rounds on a quiet machine from which these alone count."""
 LONG_SECONDS = 2e-3
@@ -77,12 +77,12 @@ def counted(quiet: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
 
 
-def step_sampler(network: Stepwise, fewest: int) -> tuple[Sampler | InParts, int]:
-    """How all steps of a network are timed, and the runs of a batch, no fewer than ``fewest`` unless they are long."""
+def step_sampler(network: Stepwise) -> tuple[Sampler | InParts, int]:
+    """How all steps of a network are timed, and the runs of a batch: one where they are long."""
     steps = network.time_steps(2).min(axis=0)
     if steps.sum() >= LONG_SECONDS:
         return InParts.of(network, steps), 1
-    return network.time_steps, batch_size(network.time_steps, fewest)
+    return network.time_steps, batch_size(network.time_steps, WARM_RUNS)
 
 
 def median_and_mad(samples: Samples) -> tuple[Samples, Samples]:

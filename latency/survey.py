@@ -15,6 +15,7 @@ from ..kernels.pace import QUIET, Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .batches import (
+    FEWEST_QUIET,
     ROUNDS,
     Allowance,
     Batches,
@@ -49,8 +50,6 @@ PER_TURN = 24
 RESIDENT_BYTES = 1 << 30
 """Packed weights that may be in memory together; larger networks are measured in several turns."""
 _WHOLE = "whole runs"
-WARM_RUNS = 3
-"""Fewest counted runs in a batch: a profile is of networks that run again and again, with warm caches."""
 
 
 def survey(  # noqa: PLR0913 - what is measured, and how: each is set by itself
@@ -205,9 +204,10 @@ class _Subject:
         stages = np.array([step.op == "stage" for step in self.compiled.steps])
         for part in (*self.weights, ELSEWHERE):
             own = owners == part
-            which = counted(np.asarray(quiet[:, own].all(axis=1)))
+            beside = np.asarray(quiet[:, own].all(axis=1))
+            which = counted(beside)
             rounds = steps[which][:, own].sum(axis=1)
-            rank = bool(which.all()) and not quiet[:, own].all(), _deviation(rounds)
+            rank = _rank(rounds, beside)
             if part not in self.parts or rank < self._ranks[part]:
                 self.parts[part], self._ranks[part] = rounds, rank
                 self.staging[part] = float(np.median(steps[which][:, own & stages].sum(axis=1)))
@@ -215,7 +215,7 @@ class _Subject:
     def take_whole(self, whole: Samples, quiet: NDArray[np.bool_]) -> None:
         """As ``take_steps`` for whole runs; both have the shape (rounds,)."""
         which = counted(quiet)
-        rank = bool(which.all()) and not quiet.all(), _deviation(whole[which])
+        rank = _rank(whole[which], quiet)
         if not self.runs.size or rank < self._ranks[_WHOLE]:
             self.runs, self._ranks[_WHOLE] = whole[which], rank
 
@@ -230,9 +230,10 @@ def _steps(taken: Batches) -> tuple[Samples, NDArray[np.bool_]]:
     return 1e3 * taken.fine_rounds(), taken.quiet()
 
 
-def _deviation(rounds: Samples) -> float:
+def _rank(rounds: Samples, quiet: NDArray[np.bool_]) -> tuple[bool, float]:
+    """Of evaluations the one with the lowest rank counts: a quiet one first, then that of the smallest deviation."""
     median, mad = median_and_mad(rounds)
-    return float(mad) / max(float(median), 1e-9)
+    return bool(quiet.sum() < FEWEST_QUIET), float(mad) / max(float(median), 1e-9)
 
 
 class _Surveyor:
@@ -267,7 +268,7 @@ class _Surveyor:
             for layer in self._network.layers
         }
         self._reporter.compiled()
-        return _Subject(number, probe, compiled, weights, *step_sampler(compiled, WARM_RUNS), timed_whole)
+        return _Subject(number, probe, compiled, weights, *step_sampler(compiled), timed_whole)
 
     def measure(self, subjects: Sequence[_Subject]) -> list[Row]:
         """Time the subjects, and those with unstable layers again; one row per layer of each."""

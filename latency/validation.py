@@ -29,8 +29,6 @@ RESIDENT_BYTES = 1 << 30
 LARGEST_GROUP = 25
 AGAIN = 2
 """How often disturbed measurements are made again."""
-WARM_RUNS = 3
-"""Fewest counted runs in a batch whose steps are timed."""
 WITHIN = 0.1
 HALVES = ("independent", "log-uniform")
 _PER_TARGET = 40
@@ -256,7 +254,7 @@ def _measure(
 
 def _measured(networks: Sequence[CompiledNetwork]) -> tuple[list[Measured], list[Floats]]:
     """What networks take, timed in turn, and ms of every step at a quiet machine's pace; the first decides how."""
-    samplers, batches = zip(*(step_sampler(network, WARM_RUNS) for network in networks), strict=True)
+    samplers, batches = zip(*(step_sampler(network) for network in networks), strict=True)
     taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0), Pace())
     steps = [1e3 * np.divide(*one.quiet_steps()) for one in taken]
     if isinstance(samplers[0], InParts):

@@ -27,10 +27,12 @@ K = TypeVar("K")
 class LayerCosts:
     """Everything measured of one layer.
 
-    Of ``stored`` outputs each costs something, and so does each weight that meets live channels on both sides. So under
-    one scheme a layer's cost per stored output is a curve over the weights left per stored output, whoever removed the
-    others; without zeros it is a surface over weights per stored output and stored outputs. Rearranging the input is
-    kept apart: layers that read one value with equal strides share it, and the first one pays.
+    Of the computed outputs each costs something, and so does each weight that meets live channels on both sides: these
+    are the stored ones, rounded up to what a kernel computes together. So under one scheme a layer's cost per computed
+    output is a curve over the weights left per computed output, whoever removed the others; of a layer that removes
+    filters while others keep their places, over the filters that stay. Without zeros it is a surface over weights per
+    stored output and stored outputs. Rearranging the input is kept apart: layers that read one value with equal strides
+    share it, and the first one pays.
 
     Args:
         layer: The layer.

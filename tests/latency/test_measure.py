@@ -179,7 +179,7 @@ def test_short_runs_are_batched_to_a_millisecond() -> None:
 
 @pytest.mark.parametrize(("seconds", "runs"), [(1e-5, 100), (0.5e-3, 3)])
 def test_short_runs_are_repeated_for_the_sake_of_warm_caches(seconds: float, runs: int) -> None:
-    assert step_sampler(Steps([seconds]), 3)[1] == runs
+    assert step_sampler(Steps([seconds]))[1] == runs
 
 
 class Steps:
@@ -197,7 +197,7 @@ class Steps:
 
 def test_long_runs_are_timed_in_parts() -> None:
     network = Steps([0.6e-3, 0.6e-3, 3e-3, 0.2e-3])
-    sampler, runs = step_sampler(network, 3)
+    sampler, runs = step_sampler(network)
     assert isinstance(sampler, InParts)
     assert runs == 1
     assert [list(part) for part in sampler.parts] == [[0, 1], [2], [3]]
@@ -211,7 +211,7 @@ def test_long_runs_are_timed_in_parts() -> None:
 
 def test_every_part_is_taken_until_the_machine_is_quiet_beside_it() -> None:
     network = Steps([3e-3, 3e-3])
-    sampler, _ = step_sampler(network, 3)
+    sampler, _ = step_sampler(network)
     network.ran.clear()
     looks = iter([1.0, 1.02, 1.5, 1.0, 1.0])  # before the run, and after each part: the second one was disturbed
     (taken,) = interleave([sampler], [1], 1, np.random.default_rng(0), lambda: next(looks))

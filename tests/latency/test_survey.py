@@ -36,8 +36,22 @@ def test_a_layer_is_told_by_quiet_rounds_where_there_are_some(quiet_rounds: int,
     assert len(subject.parts[""]) == 9
     assert subject.staging["a"] == pytest.approx(0.5)
     assert subject.whole.ms == pytest.approx(ms + 1.0)
-    subject.take_steps(np.full((9, 3), 7.0), np.zeros((9, 3), dtype=bool))  # as steady, but of no quiet machine
-    assert np.median(subject.parts["a"]) == pytest.approx(ms)
+
+
+def test_a_quiet_evaluation_counts_before_a_steady_one() -> None:
+    steps = [SimpleNamespace(op="convolution", layer="a")]
+    compiled: Any = SimpleNamespace(steps=steps)
+    weights: Any = {"a": None}
+    rounds, quiet = np.linspace(1.9, 2.1, 9)[:, None], np.ones((9, 1), dtype=bool)
+    for order in (1, -1):
+        subject = survey._Subject(
+            0, Probe(Mapping(), False), compiled, weights, lambda runs: np.ones((runs, 1)), 1, True
+        )
+        for ms, beside in [(rounds, quiet), (np.full((9, 1), 3.0), ~quiet)][::order]:
+            subject.take_steps(ms, beside)
+            subject.take_whole(ms[:, 0], beside[:, 0])
+        assert np.median(subject.parts["a"]) == pytest.approx(2.0)
+        assert subject.whole.ms == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("isa", isas())
