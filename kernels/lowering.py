@@ -49,7 +49,7 @@ class _Lowering:
         readers = [node for node in network.nodes if node.op != "flatten"]
         seen = [*(name for node in readers for name in node.inputs), network.nodes[-1].name]
         self._uses = Counter(self._unflattened[name] for name in seen)
-        self._values = _compact_values(network, liveness.values())
+        self._values = compact_values(network, liveness.values())
         self._operations: dict[str, Operation] = {}
         self._alias: dict[str, str] = {}  # node -> the operation (or input) whose value it is after fusing
         self._order: dict[str, int] = {}
@@ -229,8 +229,11 @@ def _maps(network: Network) -> dict[str, tuple[int, int, int]]:
     return maps
 
 
-def _compact_values(network: Network, needed: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Value]:
-    """Values of all nodes. Those that share channels by position keep the same ones, so that they can be added."""
+def compact_values(network: Network, needed: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Value]:
+    """Values of all nodes, given what ``Liveness.values`` tells.
+
+    Those that share channels by position keep the same ones, so that they can be added.
+    """
     maps = _maps(network)
     parent = {node.name: node.name for node in network.nodes}
 

@@ -76,6 +76,19 @@ class Graph:
         self, effects: Sequence[Effect], alike: Set[int]
     ) -> tuple[list[float], list[float], list[float], list[float]]: ...
 
+class Left:
+    def __init__(self, kept: float, inputs: float, stored: float, planes: float, alive: bool) -> None: ...
+    @property
+    def kept(self) -> float: ...
+    @property
+    def inputs(self) -> float: ...
+    @property
+    def stored(self) -> float: ...
+    @property
+    def planes(self) -> float: ...
+    @property
+    def alive(self) -> bool: ...
+
 class Predictor:
     def __init__(
         self,
@@ -90,11 +103,11 @@ class Predictor:
         self,
         items: Iterable[tuple[str, Choice]],
         prepare: Callable[[str, Choice], Option],
-        needed: Sequence[bool] = (),
+        left: Sequence[Left] = (),
     ) -> tuple[float, float, float, float]: ...
     def layers_ms(
         self,
         items: Iterable[tuple[str, Choice]],
         prepare: Callable[[str, Choice], Option],
-        needed: Sequence[bool] = (),
+        left: Sequence[Left] = (),
     ) -> list[float]: ...

@@ -77,6 +77,11 @@ def counted(quiet: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
 
 
+def slowdown(pace: Samples) -> Samples:
+    """By what times are longer than on a quiet machine; below ``QUIET`` paces differ for reasons of their own."""
+    return np.where(pace > QUIET, pace, 1.0)
+
+
 def step_sampler(network: Stepwise) -> tuple[Sampler | InParts, int]:
     """How all steps of a network are timed, and the runs of a batch: one where they are long."""
     steps = network.time_steps(2).min(axis=0)
@@ -119,7 +124,7 @@ class Batches:
     def fine_rounds(self) -> Samples:
         """Midmean seconds of every batch, at a quiet machine's pace: shape (rounds, ...)."""
         means = np.stack([midmean(batch) for batch in self.samples])
-        return np.asarray((means.T / self.pace.T).T)
+        return np.asarray((means.T / slowdown(self.pace).T).T)
 
     def quiet(self) -> NDArray[np.bool_]:
         """Which batches were taken on a quiet machine, of each step: shape (rounds, steps)."""

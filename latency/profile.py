@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from ..kernels import resolve_isa
-from ..pruning import Pruner, live_channels
 from ..pruning.errors import PrunemapError
 from ..pruning.mapping import Choice, Mapping
 from ..pruning.network import Network
@@ -27,6 +26,7 @@ from .models import MODELS, LatencyModel, Prediction
 from .probes import catalogue
 from .rows import Row, Survey, standard_error
 from .survey import Progress, survey
+from .weighing import Weighing
 
 PRICING = 2
 """Version of how rows are priced: another one predicts other times from the same rows."""
@@ -149,7 +149,9 @@ class Profile:
         """
         name = name or self.planned_for
         if name not in self._models:
-            self._models[name] = MODELS[name](self.network, self.survey, self._needed if self.weights else None)
+            self._models[name] = MODELS[name](
+                self.network, self.survey, Weighing(self.network, self.weights) if self.weights else None
+            )
         return self._models[name]
 
     def check_machine(self) -> None:
@@ -214,23 +216,14 @@ class Profile:
     def with_weights(self, state: AbstractMapping[str, Tensor]) -> Profile:
         """The profile for mappings that prune these weights.
 
-        Of few filters that a layer keeps and few that are read, none may be the same: then neither it nor what feeds it
-        alone is computed. Without weights a prediction takes the chance of that, and its band is wide; with them it
-        looks, where it matters, at what exactly is kept. That takes as long as pruning does.
+        How many of the filters that a layer keeps are read is chance, and where none is, neither it nor what feeds it
+        alone is computed. Without weights a prediction takes what is likely, and its band is wide; with them it looks,
+        where it matters, at what exactly is kept. That takes as long as pruning does.
 
         Args:
             state: State dict of the dense network; it must not change.
         """
         return replace(self, weights=state)
-
-    def _needed(self, mapping: Mapping) -> list[bool]:
-        live = live_channels(self.network, self._pruner.state(mapping))
-        return [bool(live[layer.name].outputs.any()) for layer in self.network.layers]
-
-    @cached_property
-    def _pruner(self) -> Pruner:
-        assert self.weights is not None
-        return Pruner(self.network, self.weights)
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel]:

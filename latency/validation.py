@@ -16,7 +16,7 @@ from ..kernels.pace import QUIET, Pace
 from ..pruning import apply_mapping, misfit
 from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec
-from .batches import ROUNDS, Batches, InParts, interleave, median_and_mad, step_sampler
+from .batches import ROUNDS, Batches, InParts, interleave, median_and_mad, slowdown, step_sampler
 from .cache import exclusive_lock
 from .machine import pinned
 from .measure import STABLE, measure_interleaved
@@ -256,7 +256,7 @@ def _measured(networks: Sequence[CompiledNetwork]) -> tuple[list[Measured], list
     """What networks take, timed in turn, and ms of every step at a quiet machine's pace; the first decides how."""
     samplers, batches = zip(*(step_sampler(network) for network in networks), strict=True)
     taken = interleave(samplers, batches, ROUNDS, np.random.default_rng(0), Pace())
-    steps = [1e3 * np.divide(*one.quiet_steps()) for one in taken]
+    steps = [1e3 * seconds / slowdown(pace) for seconds, pace in (one.quiet_steps() for one in taken)]
     if isinstance(samplers[0], InParts):
         return [Measured.of_steps(one) for one in taken], steps
     return [Measured(m.median_ms, m.pace, m.unstable) for m in measure_interleaved(networks)], steps

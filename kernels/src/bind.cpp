@@ -25,8 +25,8 @@ void require(bool condition, const char* what) {
 }
 
 template <class T>
-Shared<T> copied(const Array<T>& array) {
-  return std::make_shared<const Buffer<T>>(array.data(), static_cast<std::size_t>(array.size()));
+std::vector<T> copied(const Array<T>& array) {
+  return {array.data(), array.data() + array.size()};
 }
 
 // runs: (n, 5) of offsets, weights, count, filter, size; sets: (n * blocks, kSets) or empty.

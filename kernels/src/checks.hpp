@@ -4,7 +4,6 @@
 #include <stdexcept>
 #include <vector>
 
-#include "buffer.hpp"
 #include "table.hpp"
 
 namespace prunemap {
@@ -26,7 +25,7 @@ inline std::int64_t flat_size(const Planes& p) { return std::int64_t{p.pitch} * 
 inline std::int64_t vectors_of(const Planes& p, std::int64_t lanes) { return (flat_size(p) + lanes - 1) / lanes; }
 
 // Offsets from `base` on that lead to `reach` floats each, of a buffer of `room`.
-inline void check_reach(const Buffer<std::int32_t>& offsets, std::int64_t base, std::int64_t reach, std::int64_t room) {
+inline void check_reach(const std::vector<std::int32_t>& offsets, std::int64_t base, std::int64_t reach, std::int64_t room) {
   for (const std::int32_t offset : offsets)
     require(base + offset >= 0 && base + offset + reach <= room,
             "convolution: an offset leads outside the memory of the input");

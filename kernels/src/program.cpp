@@ -34,9 +34,9 @@ Program::Program(const std::string& isa, int threads, std::int64_t arena, std::i
       input_(buffer_size(input)),
       output_(buffer_size(output)),
       scratch_(scratch == 0 ? 0 : buffer_size(scratch)),
-      arena_(static_cast<std::size_t>(arena_size_)),
+      arena_(memory_.zeroed<float>(static_cast<std::size_t>(arena_size_))),
       pool_(threads) {
-  for (int part = 0; part < threads_; ++part) scratches_.emplace_back(static_cast<std::size_t>(scratch_));
+  for (int part = 0; part < threads_; ++part) scratches_.push_back(memory_.zeroed<float>(static_cast<std::size_t>(scratch_)));
 }
 
 // All ones where a flat position is a pixel whose neighbour `shift` columns on is one too.
@@ -48,7 +48,7 @@ const std::int32_t* Program::mask(const Planes& to, std::int64_t lanes, std::int
   for (std::int64_t y = 0; y < to.height; ++y)
     for (std::int64_t x = std::max(0, -shift); x < std::min(to.width, to.width - shift); ++x)
       mask[static_cast<std::size_t>(y * to.pitch + x)] = -1;
-  return masks_[key] = keep(mask);
+  return masks_[key] = memory_.copy(mask);
 }
 
 void Program::stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,
@@ -64,13 +64,13 @@ void Program::stage(const Planes& from, const Planes& to, const std::vector<Phas
     require(p.row >= 0 && p.row < from.height && p.column > -kMaxWindow && p.column < from.width,
             "stage: a phase lies outside the input");
   if (step_x == 2) check_span(to, to.stride, "stage: output planes end outside their buffer");  // stores whole vectors
-  Stage s{from, to, keep(phases), static_cast<std::int32_t>(phases.size()), step_y, step_x,
+  Stage s{from, to, memory_.copy(phases), static_cast<std::int32_t>(phases.size()), step_y, step_x,
           capacity(from.space), nullptr, 0};
   const std::int64_t lanes = table_.pixel[0].lanes, vectors = vectors_of(to, lanes);
   if (step_y == 1 && step_x == 1 && are_alike(from, to, phases, vectors * lanes)) {
     std::vector<const std::int32_t*> masks;
     for (const Phase& p : phases) masks.push_back(mask(to, lanes, vectors, p.column));
-    s.mask = keep(masks);
+    s.mask = memory_.copy(masks);
     s.vectors = static_cast<std::int32_t>(vectors);
   }
   push(table_.stage, s, equal_work(from.channels), to, std::int64_t{s.vectors} * lanes, clear);

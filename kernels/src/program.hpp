@@ -2,13 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "buffer.hpp"
+#include "memory.hpp"
 #include "table.hpp"
 #include "thread_pool.hpp"
 
@@ -17,10 +16,10 @@ namespace prunemap {
 // Packed filters as they come from outside, not yet checked.
 struct FilterData {
   std::vector<Run> runs;
-  Shared<std::int32_t> offsets;
-  Shared<float> weights, bias;
-  Shared<std::int32_t> rows;
-  Shared<std::int32_t> sets;  // kSets per block, equally many blocks per run, or none
+  std::vector<std::int32_t> offsets;
+  std::vector<float> weights, bias;
+  std::vector<std::int32_t> rows;
+  std::vector<std::int32_t> sets;  // kSets per block, equally many blocks per run, or none
   float low, high;
 };
 
@@ -43,7 +42,7 @@ struct Filtering {
   std::vector<std::int32_t> channels;  // of the input, each read by all terms
   std::int32_t band, chunk;            // pairs of rows, filters, that are computed together
   std::int64_t stride;                 // floats from one plane in between to the next
-  Shared<float> bias;
+  std::vector<float> bias;
   float low, high;
 };
 
@@ -59,12 +58,12 @@ class Program {
                   const Planes* residual, bool clear);
   // A pixel_conv that copies what a tile reads into a panel of the scratch memory: one row per offset of `panel`, as long
   // as a tile; of several passes equally many for each. The lists lead there.
-  void panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile, const Planes& from,
+  void panel_conv(const FilterData& filters, const std::vector<std::int32_t>& panel, const Tile& tile, const Planes& from,
                   const Planes& to, const Planes* residual, bool clear);
   void channel_conv(const FilterData& filters, const Tile& tile, const Planes& from, const Planes& to,
                     const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
   // Runs of one filter. `columns`: how far right of the output's column each entry of the lists reads.
-  void rows_conv(const FilterData& filters, const Shared<std::int32_t>& columns, const Tile& tile, const Planes& from,
+  void rows_conv(const FilterData& filters, const std::vector<std::int32_t>& columns, const Tile& tile, const Planes& from,
                  const Planes& to, const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
   // `products`: a pixel_conv of planes in between, per chunk of filters: those of sums (row component, column component,
   // filter) from those of transformed inputs (channel, row term, column term). Slots and rows of one chunk begin at 0
@@ -110,10 +109,6 @@ class Program {
   template <class P>
   void push(StepFunction run, const P& parameters, const std::vector<std::int64_t>& work, const Planes& to,
             std::int64_t covered, bool clear);
-  template <class T>
-  const T* keep(const std::vector<T>& values);
-  template <class T>
-  const T* keep(const Shared<T>& values);
   // lanes: of the channel family; 0 for the pixel family.
   Filters keep_filters(const FilterData& filters, const Planes& to, std::int32_t lanes, std::int32_t passes = 1);
   // Lists lead from `in`; where to is not checked. `scratch`: floats of the scratch memory that are taken.
@@ -123,7 +118,7 @@ class Program {
   bool are_alike(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int64_t span) const;
   std::int64_t capacity(Space space) const;
   void check_planes(const Planes& p, const char* what) const;
-  void check_input(const Planes& from, const Buffer<std::int32_t>& offsets, std::int64_t reach) const;
+  void check_input(const Planes& from, const std::vector<std::int32_t>& offsets, std::int64_t reach) const;
   void check_span(const Planes& p, std::int64_t span, const char* what) const;
   bool whole_vectors(const FilterData& filters, std::int32_t lanes, const Planes& to, const Planes* residual) const;
   void check_residual(const Planes& residual, const Planes& to) const;
@@ -135,27 +130,14 @@ class Program {
   const KernelTable& table_;
   int threads_;
   std::int64_t arena_size_, input_, output_, scratch_;
-  Buffer<float> arena_;
-  std::vector<Buffer<float>> scratches_;  // of each thread, apart from the arena: sanitisers see what leaves either
+  Memory memory_;
+  float* arena_;
+  std::vector<float*> scratches_;  // of each thread, apart from the arena: sanitisers see what leaves either
   std::vector<Step> steps_;
-  std::vector<std::shared_ptr<void>> kept_;
   std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t, std::int32_t>, const std::int32_t*> masks_;
   ThreadPool pool_;
   std::mutex running_;
 };
-
-template <class T>
-const T* Program::keep(const std::vector<T>& values) {
-  auto buffer = std::make_shared<Buffer<T>>(values.data(), values.size());
-  kept_.push_back(buffer);
-  return buffer->data();
-}
-
-template <class T>
-const T* Program::keep(const Shared<T>& values) {
-  kept_.push_back(std::const_pointer_cast<Buffer<T>>(values));
-  return values->data();
-}
 
 template <class P>
 void Program::push(StepFunction run, const P& parameters, const std::vector<std::int64_t>& work, const Planes& to,
@@ -164,7 +146,7 @@ void Program::push(StepFunction run, const P& parameters, const std::vector<std:
   if (clears) check_span(to, to.stride, "margins to clear end outside the arena");
   Step step;
   step.run = run;
-  step.parameters = keep(std::vector<P>{parameters});
+  step.parameters = memory_.copy(std::vector<P>{parameters});
   std::int64_t total = 0;
   for (const std::int64_t w : work) total += w;
   step.bounds.push_back(0);

@@ -29,7 +29,7 @@ void Program::check_span(const Planes& p, std::int64_t span, const char* what) c
   require(p.base <= room && (p.channels == 1 || p.stride <= (room - p.base) / (p.channels - 1)), what);
 }
 
-void Program::check_input(const Planes& from, const Buffer<std::int32_t>& offsets, std::int64_t reach) const {
+void Program::check_input(const Planes& from, const std::vector<std::int32_t>& offsets, std::int64_t reach) const {
   check_planes(from, "convolution: bad input planes");
   require(from.space == Space::arena, "convolution: the input must lie in the arena");
   check_reach(offsets, from.base, reach, arena_size_);
@@ -47,12 +47,12 @@ bool Program::whole_vectors(const FilterData& filters, std::int32_t lanes, const
   if (to.height > 1 || to.width > 1 || to.stride > 1 || (residual != nullptr && residual->stride > 1)) return false;
   for (const Run& run : filters.runs) {
     const std::int64_t wide = std::int64_t{channel_vectors(run.size, lanes)} * lanes;
-    const std::int64_t first = filters.rows->at(static_cast<std::size_t>(run.filter));
+    const std::int64_t first = filters.rows.at(static_cast<std::size_t>(run.filter));
     if (run.size < wide && first + run.size < to.channels) return false;
     const std::int64_t base = residual != nullptr ? std::max(to.base, residual->base) : to.base;
     if (base + first + wide > arena_size_) return false;
     for (std::int32_t i = 0; i < run.size; ++i)
-      if (filters.rows->at(static_cast<std::size_t>(run.filter + i)) != first + i) return false;
+      if (filters.rows.at(static_cast<std::size_t>(run.filter + i)) != first + i) return false;
   }
   return true;
 }
@@ -62,7 +62,7 @@ std::int64_t Program::check_rest(const FilterData& filters, const Tile& tile, co
                                  const PixelFamily& family) const {
   if (tile.rest == 0) return vectors_of(to, family.lanes);
   require(tile.rest > 0 && tile.rest <= to.width && tile.rest == flat_size(to) % family.lanes &&
-              flat_size(to) > family.lanes && filters.sets->size() == 0,
+              flat_size(to) > family.lanes && filters.sets.size() == 0,
           "convolution: bad rest of a plane");
   for (const Run& run : filters.runs) {
     const std::int32_t most = family.max_rest[log2_exact(run.size, kSizes)];

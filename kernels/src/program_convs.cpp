@@ -42,7 +42,7 @@ bool has_others(const Planes& to, const PixelFamily& family, const Tile& tile, c
 
 // Blocks of every run whose lists are sorted by sets of filters; 0: they are not.
 std::int64_t blocks_of(const FilterData& data) {
-  const auto values = static_cast<std::int64_t>(data.sets->size()), runs = static_cast<std::int64_t>(data.runs.size());
+  const auto values = static_cast<std::int64_t>(data.sets.size()), runs = static_cast<std::int64_t>(data.runs.size());
   require(values == 0 || (runs > 0 && values % (runs * kSets) == 0), "filters: sets must be an (n * blocks, 15) array");
   return values == 0 ? 0 : values / (runs * kSets);
 }
@@ -55,7 +55,7 @@ std::int64_t jammed_weights(const FilterData& data, const Run& run) {
   std::int64_t entries = 0, weights = 0;
   for (std::size_t i = 0; i < values; ++i) {
     const auto set = static_cast<unsigned>(i % kSets) + 1;
-    const std::int64_t count = data.sets->at(first + i);
+    const std::int64_t count = data.sets.at(first + i);
     require(count >= 0 && (count == 0 || set < 1U << run.size), "filters: a set holds filters that the run has not");
     entries += count;
     weights += count * __builtin_popcount(set);
@@ -79,7 +79,7 @@ void check_passes(const FilterData& data, const Tile& tile) {
 }
 
 // Offsets as kernels take them.
-std::vector<std::int32_t> in_bytes(const Buffer<std::int32_t>& floats) {
+std::vector<std::int32_t> in_bytes(const std::vector<std::int32_t>& floats) {
   constexpr std::int32_t size = sizeof(float), most = INT32_MAX / size;
   std::vector<std::int32_t> bytes;
   bytes.reserve(floats.size());
@@ -95,7 +95,7 @@ struct RowMasks {
   std::vector<std::int32_t> starts, lanes;
 };
 
-RowMasks row_masks(const Buffer<std::int32_t>& columns, const RowsFamily& family, std::int64_t width, std::int64_t wide,
+RowMasks row_masks(const std::vector<std::int32_t>& columns, const RowsFamily& family, std::int64_t width, std::int64_t wide,
                    std::int64_t step) {
   RowMasks masks;
   std::map<std::int32_t, std::int32_t> known;  // by column
@@ -115,7 +115,7 @@ RowMasks row_masks(const Buffer<std::int32_t>& columns, const RowsFamily& family
 }
 
 // Whether a list is three rows of equal taps, `pitch` floats apart, one after the other.
-bool is_tall(const Run& run, const Buffer<std::int32_t>& offsets, const Buffer<std::int32_t>& columns, std::int64_t pitch) {
+bool is_tall(const Run& run, const std::vector<std::int32_t>& offsets, const std::vector<std::int32_t>& columns, std::int64_t pitch) {
   if (run.count == 0 || run.count % 3 != 0) return false;
   for (std::int64_t i = run.offsets + run.count / 3; i < run.offsets + run.count; ++i) {
     const auto at = static_cast<std::size_t>(i), above = static_cast<std::size_t>(i - run.count / 3);
@@ -137,10 +137,10 @@ Planes with_joined_rows(Planes p, std::int32_t rows) {
 }  // namespace
 
 Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int32_t lanes, std::int32_t passes) {
-  const auto offsets = static_cast<std::int64_t>(data.offsets->size());
-  const auto weights = static_cast<std::int64_t>(data.weights->size());
-  const auto slots = static_cast<std::int64_t>(data.rows->size());
-  require(static_cast<std::int64_t>(data.bias->size()) == slots, "filters: one bias per slot");
+  const auto offsets = static_cast<std::int64_t>(data.offsets.size());
+  const auto weights = static_cast<std::int64_t>(data.weights.size());
+  const auto slots = static_cast<std::int64_t>(data.rows.size());
+  require(static_cast<std::int64_t>(data.bias.size()) == slots, "filters: one bias per slot");
   const std::int64_t blocks = blocks_of(data);
   require(blocks == 0 || lanes == 0, "filters: sets are for the pixel family");
   for (const Run& run : data.runs) {
@@ -151,11 +151,11 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
     require(run.weights >= 0 && run.weights <= weights - stored, "filters: a run's weights lie outside");
     require(run.filter >= 0 && run.filter <= slots - size, "filters: a run's slots lie outside");
     for (std::int64_t i = 0; i < run.size; ++i)
-      require(data.rows->at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
+      require(data.rows.at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
   }
-  for (const std::int32_t row : *data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
-  return {keep(data.runs), keep(in_bytes(*data.offsets)), keep(data.weights), keep(data.bias), keep(data.rows),
-          blocks > 0 ? keep(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
+  for (const std::int32_t row : data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
+  return {memory_.copy(data.runs), memory_.copy(in_bytes(data.offsets)), memory_.copy(data.weights), memory_.copy(data.bias), memory_.copy(data.rows),
+          blocks > 0 ? memory_.copy(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
           static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
@@ -179,7 +179,7 @@ PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, 
   const bool masked = has_others(to, family, tile, filters);
   check_passes(filters, tile);
   const std::int32_t pitch = tile.passes > 1 ? tile_floats(tile) : 0;
-  require(std::int64_t{pitch} * static_cast<std::int64_t>(filters.rows->size()) <= scratch_ - scratch,
+  require(std::int64_t{pitch} * static_cast<std::int64_t>(filters.rows.size()) <= scratch_ - scratch,
           "convolution: sums between passes do not fit their memory");
   const Filters kept = keep_filters(filters, to, 0, tile.passes);
   return {kept, in, to.base, to.stride, other.base, other.stride,
@@ -194,25 +194,25 @@ void Program::pixel_conv(const FilterData& filters, const Tile& tile, const Plan
                          const Planes* residual, bool clear) {
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   const PixelConv c = make_pixel_conv(filters, tile, from.base, to, residual, 0);
-  check_input(from, *filters.offsets, vectors_of(to, tile.lanes) * tile.lanes);
+  check_input(from, filters.offsets, vectors_of(to, tile.lanes) * tile.lanes);
   push(pixel_family(table_, tile.lanes).run, c, tile.runs_outer ? run_work(filters) : equal_work(tiles_of(c)), to,
        std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
-void Program::panel_conv(const FilterData& filters, const Shared<std::int32_t>& panel, const Tile& tile,
+void Program::panel_conv(const FilterData& filters, const std::vector<std::int32_t>& panel, const Tile& tile,
                          const Planes& from, const Planes& to, const Planes* residual, bool clear) {
   require(!tile.runs_outer, "convolution: a panel serves all runs of a tile");
   require(tile.passes >= 1, "convolution: a panel for no pass");
   const std::int32_t pitch = tile_floats(tile);
-  const std::int64_t rows = static_cast<std::int64_t>(panel->size()) / tile.passes;
-  require(rows > 0 && rows * tile.passes == static_cast<std::int64_t>(panel->size()),
+  const std::int64_t rows = static_cast<std::int64_t>(panel.size()) / tile.passes;
+  require(rows > 0 && rows * tile.passes == static_cast<std::int64_t>(panel.size()),
           "convolution: every pass must have equally many rows of the panel");
   require(rows <= scratch_ / pitch, "convolution: the panel does not fit its memory");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   PixelConv c = make_pixel_conv(filters, tile, 0, to, residual, rows * pitch);
-  check_input(from, *panel, vectors_of(to, tile.lanes) * tile.lanes);
-  check_reach(*filters.offsets, 0, pitch, rows * pitch);
-  c.panel = {keep(in_bytes(*panel)), from.base, static_cast<std::int32_t>(rows), pitch};
+  check_input(from, panel, vectors_of(to, tile.lanes) * tile.lanes);
+  check_reach(filters.offsets, 0, pitch, rows * pitch);
+  c.panel = {memory_.copy(in_bytes(panel)), from.base, static_cast<std::int32_t>(rows), pitch};
   push(pixel_family(table_, tile.lanes).run, c, equal_work(tiles_of(c)), to, std::int64_t{c.vectors} * tile.lanes, clear);
 }
 
@@ -234,7 +234,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
           "convolution: the tile must divide the width");
   require(tile.rows * tile.columns <= most, "convolution: no kernel for this tile");
   const char* far = "convolution: a step leads outside the arena";
-  check_input(from, *filters.offsets, distance(row_step, to.height - 1, far) + distance(step_x, to.width - 1, far) + 1);
+  check_input(from, filters.offsets, distance(row_step, to.height - 1, far) + distance(step_x, to.width - 1, far) + 1);
   require(tile.passes == 1, "convolution: passes are for the pixel family");
   for (const Run& run : filters.runs) require(run.size <= wide, "convolution: a run has more filters than its tile");
   const Filters kept = keep_filters(filters, to, tile.lanes);
@@ -248,7 +248,7 @@ void Program::channel_conv(const FilterData& filters, const Tile& tile, const Pl
   push(family.run, c, tile.runs_outer ? run_work(filters) : equal_work(bands), to, 0, clear && !direct);
 }
 
-void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& columns, const Tile& tile,
+void Program::rows_conv(const FilterData& filters, const std::vector<std::int32_t>& columns, const Tile& tile,
                         const Planes& from, const Planes& to, const Planes* residual, std::int32_t step_y,
                         std::int32_t step_x, bool clear) {
   const RowsFamily& family = table_.rows;
@@ -258,26 +258,26 @@ void Program::rows_conv(const FilterData& filters, const Shared<std::int32_t>& c
   check_planes(to, "convolution: bad output planes");
   require(to.space == Space::arena, "convolution: the output must lie in the arena");
   require(step_y >= 1 && step_x >= 1 && step_x <= kRowSteps, "convolution: no kernel for these steps");
-  require(columns->size() == filters.offsets->size(), "convolution: one column per entry");
+  require(columns.size() == filters.offsets.size(), "convolution: one column per entry");
   const std::int64_t wide = (std::int64_t{to.width} + family.lanes - 1) / family.lanes * family.lanes;  // whole vectors
   const std::int64_t row_step = std::int64_t{from.pitch} * step_y;
-  check_input(from, *filters.offsets,
+  check_input(from, filters.offsets,
               distance(row_step, to.height - 1, "convolution: a step leads outside the arena") + step_x * wide);
   if (residual != nullptr) {
     check_residual(other, to);
     check_span(other, flat_size(to) + family.lanes, "convolution: residual planes end outside the arena");
   }
   for (const Run& run : filters.runs) require(run.size == 1, "convolution: rows are for runs of one filter");
-  require(filters.sets->size() == 0, "filters: sets are for runs of several filters");
+  require(filters.sets.size() == 0, "filters: sets are for runs of several filters");
   RowsConv c{keep_filters(filters, to, 0), from.base, row_step, to.base, to.stride, other.base, other.stride,
              to.pitch, to.height, to.width, nullptr, nullptr, nullptr};
-  const RowMasks masks = row_masks(*columns, family, from.width, wide, step_x);
-  c.columns = keep(masks.starts);
-  c.masks = keep(masks.lanes);
+  const RowMasks masks = row_masks(columns, family, from.width, wide, step_x);
+  c.columns = memory_.copy(masks.starts);
+  c.masks = memory_.copy(masks.lanes);
   std::vector<std::int32_t> tall;
   for (const Run& run : filters.runs)
-    tall.push_back(step_y == step_x && is_tall(run, *filters.offsets, *columns, from.pitch) ? 1 : 0);
-  c.tall = keep(tall);
+    tall.push_back(step_y == step_x && is_tall(run, filters.offsets, columns, from.pitch) ? 1 : 0);
+  c.tall = memory_.copy(tall);
   push(family.run[step_x - 1], c, run_work(filters), to, 0, clear);
 }
 

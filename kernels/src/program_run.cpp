@@ -16,9 +16,9 @@ void Program::run_step(const Step& step, const Frame& frame, int part) const {
 }
 
 Frame Program::frame_of(const float* input, float* output, int part) {
-  const auto address = [](const Buffer<float>& buffer) { return reinterpret_cast<std::intptr_t>(buffer.data()); };
+  const auto address = [](const float* memory) { return reinterpret_cast<std::intptr_t>(memory); };
   const std::intptr_t bytes = address(scratches_[static_cast<std::size_t>(part)]) - address(arena_);
-  return {arena_.data(), input, output, bytes / static_cast<std::intptr_t>(sizeof(float))};
+  return {arena_, input, output, bytes / static_cast<std::intptr_t>(sizeof(float))};
 }
 
 void Program::run_part(const float* input, float* output, int part) {

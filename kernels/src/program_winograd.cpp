@@ -66,13 +66,13 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   require(to.space == Space::arena, "winograd: the output must lie in the arena");
   if (residual != nullptr) check_residual(*residual, to);
   require(tile.passes == 1 && tile.lanes <= kLine, "winograd: products are computed in one pass");
-  require(products.sets->size() == 0, "winograd: lists sorted by sets of filters cannot be taken chunk by chunk");
-  require(static_cast<std::int64_t>(f.bias->size()) == to.channels, "winograd: one bias per filter");
+  require(products.sets.size() == 0, "winograd: lists sorted by sets of filters cannot be taken chunk by chunk");
+  require(static_cast<std::int64_t>(f.bias.size()) == to.channels, "winograd: one bias per filter");
   require(f.band >= 1 && f.chunk >= 1 && !f.channels.empty(), "winograd: empty bands, chunks or inputs");
   for (const std::int32_t c : f.channels) require(c >= 0 && c < from.channels, "winograd: no such input channel");
 
   Pairs rows = make_pairs(f.rows, f.row_components, f.step_y, f.pad_y, to.height);
-  rows.term = keep(f.rows);
+  rows.term = memory_.copy(f.rows);
   const std::int32_t phases = 2 * f.step_x, chunk = std::min(f.chunk, to.channels);
   Pairs columns = make_pairs(f.columns, f.column_components, f.step_x, f.pad_x, to.width);
   const std::int64_t line = round_up(columns.count + (columns.reach + phases - 1) / phases + f.pad_x) + kLine;
@@ -81,7 +81,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
     const auto place = [&](std::int32_t i) { return static_cast<std::int32_t>(i % phases * line + i / phases); };
     placed.push_back({place(t.first), place(t.second), t.sign});
   }
-  columns.term = keep(placed);
+  columns.term = memory_.copy(placed);
 
   const char* large = "winograd: planes in between are too large";
   const std::int32_t band = std::min(f.band, rows.count);
@@ -96,12 +96,12 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   const Planes between{Space::scratch, sums, f.stride, 0, static_cast<std::int32_t>(pixels),
                        static_cast<std::int32_t>(slots), 1, static_cast<std::int32_t>(pixels)};
   const PixelConv conv = make_pixel_conv(products, tile, 0, between, nullptr, 0);
-  check_reach(*products.offsets, 0, vectors_of(between, tile.lanes) * tile.lanes, sums);
+  check_reach(products.offsets, 0, vectors_of(between, tile.lanes) * tile.lanes, sums);
   const std::int32_t bands = (rows.count - 1) / band + 1, chunks = (to.channels - 1) / chunk + 1;
   const Winograd w{from, to, residual != nullptr ? *residual : absent(), conv, pixel_family(table_, tile.lanes).run, rows,
-                   columns, keep(f.channels), static_cast<std::int32_t>(f.channels.size()), band, chunks, chunk,
-                   keep(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,
-                   keep(f.bias), f.low, f.high, is_three_taps(f.rows, f.step_y) && is_three_taps(f.columns, f.step_x)};
+                   columns, memory_.copy(f.channels), static_cast<std::int32_t>(f.channels.size()), band, chunks, chunk,
+                   memory_.copy(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,
+                   memory_.copy(f.bias), f.low, f.high, is_three_taps(f.rows, f.step_y) && is_three_taps(f.columns, f.step_x)};
   push(table_.winograd, w, equal_work(std::int64_t{bands} * chunks), to, 0, clear);
 }
 

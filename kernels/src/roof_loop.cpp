@@ -53,8 +53,8 @@ RoofLoop::RoofLoop(const std::string& isa, const std::string& loop, int lanes, s
     throw std::invalid_argument("unknown roof loop " + loop);
   }
   for (int part = 0; part < threads; ++part) {
-    data_.emplace_back(static_cast<std::size_t>(floats_ + shift_));
-    std::fill_n(data_.back().data(), data_.back().size(), 1.0F);
+    data_.push_back(memory_.zeroed<float>(static_cast<std::size_t>(floats_ + shift_)));
+    std::fill_n(data_.back(), floats_ + shift_, 1.0F);
   }
 }
 
@@ -63,7 +63,7 @@ std::vector<double> RoofLoop::time(std::int64_t repeats) {
   std::vector<float> sums(data_.size());
   pool_.run([&](int part) {
     const auto index = static_cast<std::size_t>(part);
-    const float* data = data_[index].data() + shift_;
+    const float* data = data_[index] + shift_;
     for (double& each : taken) {
       pool_.barrier();
       const double start = seconds();

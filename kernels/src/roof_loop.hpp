@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "buffer.hpp"
+#include "memory.hpp"
 #include "table.hpp"
 #include "thread_pool.hpp"
 
@@ -33,7 +33,8 @@ class RoofLoop {
   RoofFunction function_ = nullptr;
   std::int64_t floats_, passes_, shift_ = 0;
   double flops_ = 0.0, bytes_ = 0.0;
-  std::vector<Buffer<float>> data_;
+  Memory memory_;
+  std::vector<float*> data_;
   ThreadPool pool_;
 };
 

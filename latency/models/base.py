@@ -9,6 +9,7 @@ from typing import Protocol
 from ...pruning.mapping import Choice, Mapping
 from ...pruning.network import Network
 from ...pruning.registry import Registry
+from .._pricing import Left
 from ..probes import Probe
 from ..rows import Row, Survey
 
@@ -16,8 +17,8 @@ COVERAGE = 0.9
 """Share of measured latencies that a prediction's band is meant to hold."""
 
 
-Needed = Callable[[Mapping], Sequence[bool]]
-"""Tells of a mapping which layers are needed at all, in the network's order: of a dead one no filter is computed."""
+Weigh = Callable[[Mapping], Sequence[Left]]
+"""Tells of a mapping what it leaves of every layer, in the network's order, since it knows the weights."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class LatencyModel(Protocol):
     Args:
         network: The network.
         survey: What was measured of it.
-        needed: Asked where it is in doubt whether layers are dead; None: chances are taken.
+        weigh: Asked where it depends much on the weights what is left of layers; None: chances are taken.
     """
 
-    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None: ...
+    def __init__(self, network: Network, survey: Survey, weigh: Weigh | None = None) -> None: ...
 
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:

@@ -17,7 +17,7 @@ from ...pruning.network import Network
 from ..measure import STABLE
 from ..probes import Probe, width_probes
 from ..rows import Row, Survey, standard_error
-from .base import COVERAGE, MODELS, Needed, Prediction
+from .base import COVERAGE, MODELS, Prediction, Weigh
 from .curves import WidthSurface
 from .layer import by, computed_together, steady_mean, stored_outputs
 
@@ -34,7 +34,7 @@ class ChannelsModel:
     precision, and the 1 % to which a measurement is stable.
     """
 
-    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None:
+    def __init__(self, network: Network, survey: Survey, weigh: Weigh | None = None) -> None:
         self._network = network
         rows = by(lambda row: row.layer, (row for row in survey.rows if not row.mixed))
         self._surfaces: dict[str, WidthSurface] = {}

@@ -20,7 +20,7 @@ from ...pruning.mapping import Choice, Mapping
 from ...pruning.network import Network
 from ..probes import Probe
 from ..rows import Row, Survey
-from .base import MODELS, Needed, Prediction
+from .base import MODELS, Prediction, Weigh
 from .table import TableModel
 
 Floats = NDArray[np.float64]
@@ -34,9 +34,9 @@ class ContributionModel:
     neighbouring layers save less together than one by one.
     """
 
-    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None:
+    def __init__(self, network: Network, survey: Survey, weigh: Weigh | None = None) -> None:
         self._network = network
-        self._table = TableModel(network, survey, needed)
+        self._table = TableModel(network, survey, weigh)
         self._dense_ms = self._table.predict(Mapping()).ms
         self._known: dict[int, Floats] = {}
 

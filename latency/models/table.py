@@ -20,13 +20,13 @@ from ..measure import STABLE
 from ..probes import CONTEXTS, EVERY, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
-from .base import COVERAGE, MODELS, Needed, Prediction
+from .base import COVERAGE, MODELS, Prediction, Weigh
 from .curves import Cost, DensityCurve
 from .layer import LayerCosts, by, context_spread
 from .widths import ExpectedWidths
 
-DOUBT = 0.005
-"""Standard deviation, as a share of a network's time, of layers that may be dead: beyond it, it is asked which are."""
+DOUBT = 0.01
+"""Standard deviation of a network's time, as a share of it, by which weights are kept: beyond it, it is looked up."""
 _DEVIATIONS = NormalDist().inv_cdf((1 + COVERAGE) / 2)
 
 
@@ -45,9 +45,9 @@ class TableModel:
     layer_costs = LayerCosts
     """How one layer is priced."""
 
-    def __init__(self, network: Network, survey: Survey, needed: Needed | None = None) -> None:
+    def __init__(self, network: Network, survey: Survey, weigh: Weigh | None = None) -> None:
         self._network = network
-        self._needed = needed
+        self._weigh = weigh
         self._index = {layer.name: index for index, layer in enumerate(network.layers)}
         keys = layer_keys(network)
         rows = by(lambda row: keys[row.layer], survey.rows)
@@ -81,8 +81,8 @@ class TableModel:
                 was not measured.
         """
         ms, error, spread, doubt = self._predictor.total(mapping.items(), self._prepare)
-        if self._needed and doubt > DOUBT * ms:
-            ms, error, spread, _ = self._predictor.total(mapping.items(), self._prepare, self._needed(mapping))
+        if self._weigh and doubt > DOUBT * ms:
+            ms, error, spread, _ = self._predictor.total(mapping.items(), self._prepare, self._weigh(mapping))
         total = self._constant.ms + ms
         half = _DEVIATIONS * math.hypot(error, self._constant.error, self._context * spread, STABLE * total)
         return Prediction(total, max(0.0, total - half), total + half)
@@ -94,8 +94,8 @@ class TableModel:
             PrunemapError: As ``predict``.
         """
         ms, _, _, doubt = self._predictor.total(mapping.items(), self._prepare)
-        needed = self._needed(mapping) if self._needed and doubt > DOUBT * ms else ()
-        return tuple(self._predictor.layers_ms(mapping.items(), self._prepare, needed))
+        left = self._weigh(mapping) if self._weigh and doubt > DOUBT * ms else ()
+        return tuple(self._predictor.layers_ms(mapping.items(), self._prepare, left))
 
     def layer_ms(self, layer: str, choice: Choice) -> float:
         """Milliseconds of one layer under one choice while all other layers are dense.

@@ -101,7 +101,7 @@ std::shared_ptr<Graph> make_graph(std::vector<int> filters, int groups, int outp
 auto shares(const Graph& graph, const std::vector<Effect>& effects, const std::set<std::size_t>& alike) {
   Alike groups = graph.none_alike();
   for (const std::size_t group : alike) groups.at(group) = true;
-  Shares found = graph.shares(effects, groups, {});
+  Shares found = graph.shares(effects, groups);
   return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held), std::move(found.alive));
 }
 
@@ -132,24 +132,34 @@ Predictor make_predictor(const std::vector<std::string>& names, const std::vecto
 }
 
 void bind_predictor(py::module_& m) {
+  py::class_<Left>(m, "Left")
+      .def(py::init([](double kept, double inputs, double stored, double planes, bool alive) {
+             return Left{kept, inputs, stored, planes, alive};
+           }),
+           py::arg("kept"), py::arg("inputs"), py::arg("stored"), py::arg("planes"), py::arg("alive"))
+      .def_readonly("kept", &Left::kept)
+      .def_readonly("inputs", &Left::inputs)
+      .def_readonly("stored", &Left::stored)
+      .def_readonly("planes", &Left::planes)
+      .def_readonly("alive", &Left::alive);
   py::class_<Predictor>(m, "Predictor")
       .def(py::init(&make_predictor), py::arg("names"), py::arg("layers"), py::arg("graph").none(false),
            py::arg("writes"), py::arg("removable"), py::arg("sharers"))
       .def("total",
            [](Predictor& predictor, const py::iterable& items, const py::function& prepare,
-              const std::vector<bool>& needed) {
-             const Total total = Pricer::total(predictor.costs(items, prepare, needed));
+              const std::vector<Left>& left) {
+             const Total total = Pricer::total(predictor.costs(items, prepare, left));
              return std::make_tuple(total.ms, total.error, total.spread, total.doubt);
            },
-           py::arg("items"), py::arg("prepare"), py::arg("needed") = std::vector<bool>())
+           py::arg("items"), py::arg("prepare"), py::arg("left") = std::vector<Left>())
       .def("layers_ms",
            [](Predictor& predictor, const py::iterable& items, const py::function& prepare,
-              const std::vector<bool>& needed) {
+              const std::vector<Left>& left) {
              std::vector<double> ms;
-             for (const Priced& cost : predictor.costs(items, prepare, needed).layers) ms.push_back(cost.ms);
+             for (const Priced& cost : predictor.costs(items, prepare, left).layers) ms.push_back(cost.ms);
              return ms;
            },
-           py::arg("items"), py::arg("prepare"), py::arg("needed") = std::vector<bool>());
+           py::arg("items"), py::arg("prepare"), py::arg("left") = std::vector<Left>());
 }
 
 void tell_unmeasured(std::exception_ptr raised) {

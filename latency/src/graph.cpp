@@ -39,6 +39,14 @@ double any_needed(double written, double needed, double filters) {
   return std::max(0.0, 1.0 - none);
 }
 
+// Relative variance of how many of some channels are left to both sides, of which each takes a share independently of the
+// other: `one` so many (the hypergeometric distribution), `other` as many as it happens to (each channel by itself).
+double variance(double one, double other, double channels) {
+  if (one <= 0.0 || other <= 0.0 || other >= 1.0) return 0.0;
+  const double least = 1.0 / std::max(channels - 1.0, 1.0), odds = (1.0 - other) / other;
+  return least * odds * ((1.0 - one) / one + 1.0);
+}
+
 }  // namespace
 
 Graph::Graph(std::vector<int> filters, int groups, int output, std::vector<Operation> operations,
@@ -57,6 +65,8 @@ Graph::Graph(std::vector<int> filters, int groups, int output, std::vector<Opera
     if (of_layer(operation)) sources_[at(operation.value)] = operation.source;
   if (std::find(sources_.begin(), sources_.end(), -1) != sources_.end())
     throw std::invalid_argument("graph: every layer must have an operation");
+  channels_.assign(values_, 1);
+  for (const Operation& o : operations_) channels_[at(o.value)] = of_layer(o) ? filters_[at(o.value)] : channels_[at(o.source)];
 }
 
 // Numbers are used unchecked from here on.
@@ -76,15 +86,13 @@ void Graph::check() const {
     require(!tie.values.empty() && std::all_of(tie.values.begin(), tie.values.end(), value) && group(tie.group));
 }
 
-Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike, const std::vector<bool>& needed) const {
+Shares Graph::shares(const std::vector<Effect>& effects, const Alike& alike) const {
   if (effects.size() != layers() || alike.size() != groups_)
     throw std::invalid_argument("graph: there must be one effect per layer, and the graph's groups");
-  if (!needed.empty() && needed.size() != layers())
-    throw std::invalid_argument("graph: of every layer it must be told whether it is needed, or of none");
   Shares found;
   std::vector<double> unread;
   found.zero = zero_shares(effects, alike);
-  follow_needs(effects, needed, found, unread);
+  follow_needs(effects, found, unread);
   found.held = held_shares(found.zero, unread, alike);
   return found;
 }
@@ -100,13 +108,12 @@ std::vector<double> Graph::zero_shares(const std::vector<Effect>& effects, const
   return zero;
 }
 
-void Graph::follow_needs(const std::vector<Effect>& effects, const std::vector<bool>& needed, Shares& found,
-                         std::vector<double>& unread) const {
+void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std::vector<double>& unread) const {
   std::vector<double>& unneeded = found.unneeded;
   unneeded.assign(values_, 1.0);
   unread.assign(values_, 1.0);
   found.alive.assign(layers(), 1.0);
-  found.likely.assign(layers(), 1.0);
+  found.chance.assign(layers(), 0.0);
   std::vector<double> unasked(values_, 1.0);  // by value: how likely everything that takes it is dead
   unneeded[at(output_)] = unasked[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
@@ -116,9 +123,10 @@ void Graph::follow_needs(const std::vector<Effect>& effects, const std::vector<b
     double share = skipped(*o, effects, o->kind == Kind::layer ? 1.0 - wanted : unneeded[value]);
     double alive = o->kind == Kind::opaque ? 1.0 : asked;
     if (of_layer(*o)) {
-      found.likely[value] = alive * any_needed(1.0 - found.zero[value], wanted, filters_[value]);
-      alive = needed.empty() ? found.likely[value] : static_cast<double>(needed[value]);
+      const double written = 1.0 - found.zero[value], there = 1.0 - found.zero[source], read = 1.0 - effects[value].unread;
+      alive *= any_needed(written, wanted, filters_[value]);
       found.alive[value] = alive;
+      found.chance[value] = std::sqrt(variance(written, wanted, filters_[value]) + variance(there, read, channels_[source]));
       if (o->kind == Kind::layer) share = 1.0 - alive * (1.0 - share);  // channel by channel it is in the share already
       unread[source] *= share;
     } else if (other != source) {

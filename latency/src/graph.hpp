@@ -30,8 +30,8 @@ struct Shares {
   std::vector<double> zero;      // channels that are zero
   std::vector<double> unneeded;  // channels that nobody reads, or only for what nobody reads
   std::vector<double> held;      // channels that have a place in memory: more where other summands of a sum need them
-  std::vector<double> likely;    // by layer: how likely any of its filters is needed
-  std::vector<double> alive;     // the same, or 0 or 1 where that is known
+  std::vector<double> alive;     // by layer: how likely any of its filters is needed
+  std::vector<double> chance;    // by layer: relative standard deviation of the weights that neighbours leave
 };
 
 // Channel groups whose producers all keep the same filters.
@@ -50,16 +50,14 @@ class Graph {
   const std::vector<int>& sources() const { return sources_; }
   Alike none_alike() const { return Alike(groups_); }
 
-  // effects: per layer, what its choice does to channels. needed: per layer, whether any of its filters is needed, where
-  // that is known; empty: chance tells.
-  Shares shares(const std::vector<Effect>& effects, const Alike& alike, const std::vector<bool>& needed) const;
+  // effects: per layer, what its choice does to channels.
+  Shares shares(const std::vector<Effect>& effects, const Alike& alike) const;
 
  private:
   void check() const;
   std::vector<double> zero_shares(const std::vector<Effect>& effects, const Alike& alike) const;
-  // From the end on: `unneeded`, `alive` and, into unread, channels that no layer that reads the value reads.
-  void follow_needs(const std::vector<Effect>& effects, const std::vector<bool>& needed, Shares& found,
-                    std::vector<double>& unread) const;
+  // From the end on: `unneeded`, `alive`, `chance` and, into unread, channels that no layer that reads the value reads.
+  void follow_needs(const std::vector<Effect>& effects, Shares& found, std::vector<double>& unread) const;
   std::vector<double> held_shares(const std::vector<double>& zero, const std::vector<double>& unread,
                                   const Alike& alike) const;
 
@@ -69,6 +67,7 @@ class Graph {
   std::vector<int> whole_;
   std::vector<Tie> ties_;
   std::vector<int> sources_;
+  std::vector<int> channels_;  // of every value
   std::size_t values_;
   std::size_t groups_;
 };

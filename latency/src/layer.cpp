@@ -24,13 +24,13 @@ Option Layer::prepared(Option option) const {
   if (option.whole)
     option.alone = narrowed(option.density, 1.0);
   else
-    option.alone = option.curve ? sparse(option, 1.0, 1.0) : whole_;
+    option.alone = option.curve ? sparse(option, {1.0, 1.0, option.density}) : whole_;
   return option;
 }
 
-Priced Layer::sparse(const Option& option, double kept, double stored) const {
+Priced Layer::sparse(const Option& option, const Extent& left) const {
   if (!option.curve) throw Unmeasured(option.unmeasured);
-  return on_curve(option, kept, stored);
+  return on_curve(option, left);
 }
 
 ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
@@ -42,11 +42,12 @@ ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared
       staged_(std::move(staged)),
       full_(std::max(surface_->at(1.0, 1.0), kShortest)) {}
 
-Priced ChannelLayer::on_curve(const Option& option, double kept, double stored) const {
+Priced ChannelLayer::on_curve(const Option& option, const Extent& left) const {
+  const auto [kept, stored, own] = left;
   // Filters that are stored, but zero, cost next to nothing: what is computed is those that the option keeps.
   const bool removes = option.effect.written < 1.0;
   const double computed = removes ? 1.0 : in_steps(stored, option.together);
-  const double density = removes ? in_steps(option.density, option.together) : option.density;
+  const double density = removes ? in_steps(own, option.together) : own;
   const auto [ms, error, staged] = option.curve->at(kept / computed * density);
   const Priced sparse{least_ + computed * (ms - least_), error * computed, staged};
   if (kept == 1.0 && stored == 1.0) return sparse;
@@ -63,8 +64,8 @@ Priced ChannelLayer::narrowed(double kept, double stored) const {
 
 WeightLayer::WeightLayer(Priced whole, std::shared_ptr<const Curve> dense) : Layer(whole), dense_(std::move(dense)) {}
 
-Priced WeightLayer::on_curve(const Option& option, double kept, double) const {
-  return option.curve->at(kept * option.density);
+Priced WeightLayer::on_curve(const Option& option, const Extent& left) const {
+  return option.curve->at(left.kept * left.density);
 }
 
 Priced WeightLayer::narrowed(double kept, double) const { return dense_->at(kept); }

@@ -17,6 +17,13 @@ struct Effect {
   int rows = 0;          // filters of a block that reads channels of its own; 0 where all filters read the same ones
 };
 
+// What is left of a layer, as shares; each by chance, or as the weights tell.
+struct Extent {
+  double kept;     // of its weights, that neighbours leave
+  double stored;   // of its outputs, that have a place in memory
+  double density;  // of the weights that neighbours leave, that the layer keeps
+};
+
 // A choice of a layer, prepared for pricing. What every prediction reads comes first.
 struct Option {
   Effect effect;
@@ -47,14 +54,13 @@ class Layer {
   // The option with what it costs alone.
   Option prepared(Option option) const;
 
-  // Cost of an option that saves its own work alone. kept: share of the weights that neighbours leave; stored: share
-  // of the outputs that have a place in memory.
-  Priced sparse(const Option& option, double kept, double stored) const;
-  // What the layer costs without zeros in what is left of it.
+  // Cost of an option that saves its own work alone.
+  Priced sparse(const Option& option, const Extent& left) const;
+  // What the layer costs without zeros in what is left of it: shares of its weights, and of its outputs that are stored.
   virtual Priced narrowed(double kept, double stored) const = 0;
 
  protected:
-  virtual Priced on_curve(const Option& option, double kept, double stored) const = 0;
+  virtual Priced on_curve(const Option& option, const Extent& left) const = 0;
   const Priced& whole() const { return whole_; }
 
  private:
@@ -75,7 +81,7 @@ class ChannelLayer : public Layer {
   Priced narrowed(double kept, double stored) const override;
 
  protected:
-  Priced on_curve(const Option& option, double kept, double stored) const override;
+  Priced on_curve(const Option& option, const Extent& left) const override;
 
  private:
   double least_;
@@ -93,7 +99,7 @@ class WeightLayer : public Layer {
   Priced narrowed(double kept, double stored) const override;
 
  protected:
-  Priced on_curve(const Option& option, double kept, double stored) const override;
+  Priced on_curve(const Option& option, const Extent& left) const override;
 
  private:
   std::shared_ptr<const Curve> dense_;

@@ -33,7 +33,7 @@ Predictor::Predictor(const std::vector<std::string>& names, std::vector<std::sha
   for (const auto& layer : layers) dense_.push_back(layer->dense());
 }
 
-Costs Predictor::costs(const py::iterable& items, const py::function& prepare, const std::vector<bool>& needed) {
+Costs Predictor::costs(const py::iterable& items, const py::function& prepare, const std::vector<Left>& left) {
   std::vector<const Option*> chosen;
   chosen.reserve(dense_.size());
   for (const Option& option : dense_) chosen.push_back(&option);
@@ -44,7 +44,7 @@ Costs Predictor::costs(const py::iterable& items, const py::function& prepare, c
     const std::size_t layer = number(name, choice, prepare);
     chosen[layer] = &option(layer, name, choice, prepare);
   }
-  return pricer_.costs(chosen, needed);
+  return pricer_.costs(chosen, left);
 }
 
 std::size_t Predictor::number(const py::handle& name, const py::handle& choice, const py::function& prepare) const {

@@ -36,8 +36,8 @@ class Predictor {
             std::vector<Sharers> sharers);
 
   // items: pairs of a layer's name and its choice; the other layers are dense. prepare: called with such a pair that
-  // was not seen before, makes the option or raises. needed: as in Pricer.
-  Costs costs(const pybind11::iterable& items, const pybind11::function& prepare, const std::vector<bool>& needed);
+  // was not seen before, makes the option or raises. left: as in Pricer.
+  Costs costs(const pybind11::iterable& items, const pybind11::function& prepare, const std::vector<Left>& left);
 
  private:
   std::size_t number(const pybind11::handle& name, const pybind11::handle& choice,

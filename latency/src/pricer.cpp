@@ -53,32 +53,59 @@ void Pricer::check() const {
     for (const Sharer& one : sharers) require(layer(one.layer) && one.staging);
 }
 
-Costs Pricer::costs(const std::vector<const Option*>& chosen, const std::vector<bool>& needed) const {
+Costs Pricer::costs(const std::vector<const Option*>& chosen, const std::vector<Left>& left) const {
+  if (!left.empty() && left.size() != layers_.size())
+    throw std::invalid_argument("pricer: it must be told of every layer what is left, or of none");
   const Alike same = alike(chosen);
+  return left.empty() ? likely(chosen, same) : known(chosen, same, left);
+}
+
+Costs Pricer::likely(const std::vector<const Option*>& chosen, const Alike& same) const {
   std::vector<Effect> effects(chosen.size());
   std::transform(chosen.begin(), chosen.end(), effects.begin(), [](const Option* option) { return option->effect; });
-  const Shares shares = graph_->shares(effects, same, needed);
+  const Shares shares = graph_->shares(effects, same);
   Costs costs{std::vector<Priced>(chosen.size())};
-  std::vector<Priced>& found = costs.layers;
+  std::vector<double> planes(chosen.size());
   for (std::size_t i = 0; i < chosen.size(); ++i) {
-    const Option& option = *chosen[i];
+    const std::size_t source = at(graph_->sources()[i]);
+    planes[i] = shares.held[source];
     // What there is where the layer is needed at all: then it is more than on average.
-    const double likely = std::max(shares.likely[i], kLeastShare), wanted = 1.0 - shares.unneeded[i];
-    const double kept = (1.0 - shares.zero[at(graph_->sources()[i])]) * std::min(1.0, wanted / likely);
-    const double stored = std::min(1.0, std::max({shares.held[i], wanted * (1.0 - shares.zero[i]) / likely, kLeastShare}));
-    if (kept == 1.0 && stored == 1.0)
-      found[i] = option.alone;
-    else if (option.whole || (option.effect.written < 1.0 && same[at(writes_[i])]))
-      found[i] = layers_[i]->narrowed(kept * option.density, stored);
-    else
-      found[i] = layers_[i]->sparse(option, kept, stored);
+    const double alive = std::max(shares.alive[i], kLeastShare), wanted = 1.0 - shares.unneeded[i];
+    const double kept = (1.0 - shares.zero[source]) * std::min(1.0, wanted / alive);
+    const double stored = std::min(1.0, std::max({shares.held[i], wanted * (1.0 - shares.zero[i]) / alive, kLeastShare}));
+    Priced& found = costs.layers[i];
+    found = priced(i, *chosen[i], {kept, stored, chosen[i]->density}, same);
+    const double spread = found.ms * std::min(shares.chance[i], 1.0);
+    found.error = std::hypot(found.error, spread);
+    costs.doubt = std::hypot(costs.doubt, shares.alive[i] * spread);
     if (shares.alive[i] == 1.0) continue;
     const Priced dead = layers_[i]->narrowed(0.0, stored);
-    costs.doubt = std::hypot(costs.doubt, deviation(found[i], dead, shares.alive[i]));
-    found[i] = mixed(found[i], dead, shares.alive[i]);
+    costs.doubt = std::hypot(costs.doubt, deviation(found, dead, shares.alive[i]));
+    found = mixed(found, dead, shares.alive[i]);
   }
-  add_staging(found, shares.held);
+  add_staging(costs.layers, planes);
   return costs;
+}
+
+Costs Pricer::known(const std::vector<const Option*>& chosen, const Alike& same, const std::vector<Left>& left) const {
+  Costs costs;
+  std::vector<double> planes;
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    const Left& own = left[i];
+    const double stored = std::max(own.stored, kLeastShare), kept = std::max(own.inputs * stored, kLeastShare);
+    costs.layers.push_back(own.alive ? priced(i, *chosen[i], {kept, stored, own.kept / kept}, same)
+                                     : layers_[i]->narrowed(0.0, stored));
+    planes.push_back(own.planes);
+  }
+  add_staging(costs.layers, planes);
+  return costs;
+}
+
+Priced Pricer::priced(std::size_t layer, const Option& option, const Extent& left, const Alike& same) const {
+  if (left.kept == 1.0 && left.stored == 1.0 && left.density == option.density) return option.alone;
+  if (option.whole || (option.effect.written < 1.0 && same[at(writes_[layer])]))
+    return layers_[layer]->narrowed(left.kept * left.density, left.stored);
+  return layers_[layer]->sparse(option, left);
 }
 
 Total Pricer::total(const Costs& costs) {
@@ -105,14 +132,13 @@ Alike Pricer::alike(const std::vector<const Option*>& chosen) const {
 }
 
 // The first layer that needs its input rearranged pays for all that share it.
-void Pricer::add_staging(std::vector<Priced>& costs, const std::vector<double>& held) const {
+void Pricer::add_staging(std::vector<Priced>& costs, const std::vector<double>& planes) const {
   for (const Sharers& sharers : sharers_) {
     double left = 1.0;
     for (const Sharer& one : sharers) {
       Priced& cost = costs[at(one.layer)];
       if (cost.staged == 0.0) continue;
-      const double share = held[at(graph_->sources()[at(one.layer)])];
-      cost.ms += left * cost.staged * one.staging->at(share).ms;
+      cost.ms += left * cost.staged * one.staging->at(planes[at(one.layer)]).ms;
       left *= 1.0 - cost.staged;
     }
   }

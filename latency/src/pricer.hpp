@@ -25,10 +25,19 @@ struct Sharer {
 };
 using Sharers = std::vector<Sharer>;
 
+// What is left of a layer of known weights, as shares.
+struct Left {
+  double kept;    // of its weights, that are not zero and meet live channels
+  double inputs;  // of the input channels that stored outputs could read, that are live
+  double stored;  // of its outputs, that have a place in memory
+  double planes;  // of the channels of the value that it reads, that have
+  bool alive;     // whether any of its filters is needed
+};
+
 // What layers cost, each with its error and how often its input is staged.
 struct Costs {
   std::vector<Priced> layers;
-  double doubt = 0.0;  // ms, root of the sum of the squares: standard deviation of costs of layers that may be dead
+  double doubt = 0.0;  // ms, root of the sum of the squares: standard deviation of costs by chance
 };
 
 // Sums over the layers, the errors taken as independent.
@@ -45,14 +54,18 @@ class Pricer {
   Pricer(std::vector<std::shared_ptr<const Layer>> layers, std::shared_ptr<const Graph> graph, std::vector<int> writes,
          std::vector<Removable> removable, std::vector<Sharers> sharers);
 
-  // needed: per layer, whether it is needed, where that is known; empty: chance tells.
-  Costs costs(const std::vector<const Option*>& chosen, const std::vector<bool>& needed) const;
+  // left: of every layer, where the weights are known; empty: chance tells.
+  Costs costs(const std::vector<const Option*>& chosen, const std::vector<Left>& left) const;
   static Total total(const Costs& costs);
 
  private:
   void check() const;
   Alike alike(const std::vector<const Option*>& chosen) const;
-  void add_staging(std::vector<Priced>& costs, const std::vector<double>& held) const;
+  Costs likely(const std::vector<const Option*>& chosen, const Alike& same) const;
+  Costs known(const std::vector<const Option*>& chosen, const Alike& same, const std::vector<Left>& left) const;
+  Priced priced(std::size_t layer, const Option& option, const Extent& left, const Alike& same) const;
+  // planes: per layer, share of the channels that it reads that have a place in memory.
+  void add_staging(std::vector<Priced>& costs, const std::vector<double>& planes) const;
 
   std::vector<std::shared_ptr<const Layer>> layers_;
   std::shared_ptr<const Graph> graph_;

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from prunemap.kernels.pace import Pace
+from prunemap.kernels.pace import QUIET, Pace
 from prunemap.latency import measure, measure_interleaved
 from prunemap.latency.batches import (
     FEWEST_QUIET,
@@ -134,9 +134,9 @@ def test_on_a_machine_that_stays_slow_batches_are_taken_twice_on_average() -> No
 
 
 def test_a_profile_is_of_a_quiet_machine_and_a_measurement_of_this_one() -> None:
-    taken = Batches(np.array([[3.0, 3.0], [2.0, 2.0]]), np.array([1.5, 1.0]))
-    assert taken.rounds()[0].tolist() == pytest.approx([3.0, 2.0])
-    assert taken.fine_rounds().tolist() == pytest.approx([2.0, 2.0])
+    taken = Batches(np.array([[3.0, 3.0], [2.0, 2.0], [2.0, 2.0]]), np.array([1.5, 1.0, QUIET]))
+    assert taken.rounds()[0].tolist() == pytest.approx([3.0, 2.0, 2.0])
+    assert taken.fine_rounds().tolist() == pytest.approx([2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize(("quiet", "seconds"), [(4, [3.0] * 3 + [2.0] * 4), (5, [2.0] * 5)])

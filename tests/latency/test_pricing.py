@@ -15,6 +15,7 @@ from prunemap.latency._pricing import (
     Graph,
     Kind,
     Layer,
+    Left,
     Option,
     Predictor,
     Surface,
@@ -119,7 +120,7 @@ def test_totals_are_sums_of_independent_layers() -> None:
     assert doubt == 0.0
 
 
-def test_a_layer_that_may_be_dead_is_priced_by_its_chance_or_by_what_is_known() -> None:
+def test_a_layer_that_may_be_dead_is_priced_by_its_chance_or_by_what_is_left() -> None:
     own = predictor(removable=[(1, 1, [])])  # layer a keeps places for the filters that it does not have
     both = {"a": Choice("filter", 10.0), "b": Choice("channel", 10.0)}.items()
     keeping, reading = Prepare(Effect(written=0.1), CURVE), Prepare(Effect(unread=0.9), CURVE)
@@ -128,15 +129,18 @@ def test_a_layer_that_may_be_dead_is_priced_by_its_chance_or_by_what_is_known() 
         return (keeping if name == "a" else reading)(name, choice)
 
     ms, error, _, doubt = own.total(both, prepare)
-    alive, dead = (own.total(both, prepare, [needed, True]) for needed in (True, False))
+    nothing, tenth, rest = (
+        Left(0.0, 1.0, 1.0, 1.0, False),
+        Left(0.1, 1.0, 1.0, 1.0, True),
+        Left(0.01, 0.01, 1.0, 0.1, True),
+    )
+    alive, dead = (own.total(both, prepare, [a, rest]) for a in (tenth, nothing))
     assert dead[0] < ms < alive[0]
     assert error > doubt > 0.0
     assert alive[3] == dead[3] == 0.0
-    chance = (ms - dead[0]) / (alive[0] - dead[0])
-    assert doubt == pytest.approx((alive[0] - dead[0]) * math.sqrt(chance * (1 - chance)))
-    assert own.layers_ms(both, prepare, [False, True])[0] == CURVE.at(0.0)[0]
+    assert own.layers_ms(both, prepare, [nothing, rest])[0] == CURVE.at(0.0)[0]
     with pytest.raises(ValueError, match="every layer"):
-        own.total(both, prepare, [True])
+        own.total(both, prepare, [tenth])
 
 
 def test_outputs_cost_what_is_computed_together() -> None:
