@@ -9,7 +9,6 @@ import torch
 from prunemap.envs import build_network
 from prunemap.kernels import compile_state
 from prunemap.latency import synthesise
-from prunemap.latency._pricing import Left
 from prunemap.latency.weighing import Weighing
 from prunemap.pruning import Choice, Mapping, Network, Pruner, capture, misfit
 from prunemap.pruning.schemes import SCHEMES
