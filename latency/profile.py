@@ -28,7 +28,7 @@ from .rows import Row, Survey, standard_error
 from .survey import Progress, survey
 from .weighing import Weighing
 
-PRICING = 2
+PRICING = 3
 """Version of how rows are priced: another one predicts other times from the same rows."""
 UNSTEADY = 0.05
 """Largest uncertainty from rows that were never steady, as a share of the dense network, that a search accepts."""
@@ -149,9 +149,7 @@ class Profile:
         """
         name = name or self.planned_for
         if name not in self._models:
-            self._models[name] = MODELS[name](
-                self.network, self.survey, Weighing(self.network, self.weights) if self.weights else None
-            )
+            self._models[name] = MODELS[name](self.network, self.survey, self._weighing)
         return self._models[name]
 
     def check_machine(self) -> None:
@@ -224,6 +222,10 @@ class Profile:
             state: State dict of the dense network; it must not change.
         """
         return replace(self, weights=state)
+
+    @cached_property
+    def _weighing(self) -> Weighing | None:
+        return Weighing(self.network, self.weights) if self.weights else None
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel]:

@@ -130,7 +130,7 @@ class Remainder:
     def of(cls, layer: LayerSpec, weight: Tensor, live: Live) -> Remainder:
         """Count what is left of ``weight`` (the layer's, pruned) where channels and filters are live."""
         met = live.outputs.reshape(layer.groups, -1, 1) & live.inputs.reshape(layer.groups, 1, -1)
-        computed = (weight.numpy().reshape(-1) != 0) & np.repeat(met, math.prod(layer.kernel))
+        computed = (weight.reshape(-1) != 0).cpu().numpy() & np.repeat(met, math.prod(layer.kernel))
         kept = np.count_nonzero(computed) / layer.weights
         return cls(int(live.inputs.sum()), int(live.outputs.sum()), kept)
 

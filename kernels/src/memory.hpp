@@ -9,7 +9,17 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <type_traits>
+#include <utility>
 #include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define PRUNEMAP_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#define PRUNEMAP_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#else
+#define PRUNEMAP_ADDRESS_SANITIZER 0
+#endif
 
 namespace prunemap {
 
@@ -27,18 +37,15 @@ class Memory {
 
   template <class T>
   const T* copy(const std::vector<T>& values) {
+    static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= kLine);
     T* memory = static_cast<T*>(take(values.size() * sizeof(T)));
     std::uninitialized_copy(values.begin(), values.end(), memory);
     return memory;
   }
 
  private:
-#if defined(__SANITIZE_ADDRESS__)
-  static constexpr bool kApart = true;  // so that a sanitiser sees the first byte beyond
-#else
-  static constexpr bool kApart = false;
-#endif
-  static constexpr std::size_t kLine = 64, kHugePage = 2 << 20;
+  static constexpr bool kApart = PRUNEMAP_ADDRESS_SANITIZER;  // so that a sanitiser sees the first byte beyond
+  static constexpr std::size_t kLine = 64, kHugePage = 2 << 20, kMostAhead = 64 << 20;
   struct Free {
     std::align_val_t alignment;
     void operator()(std::byte* p) const { ::operator delete(p, alignment); }
@@ -47,10 +54,11 @@ class Memory {
   void* take(std::size_t bytes) {
     if (kApart) return add(bytes, kLine);
     const std::size_t room = round_up(bytes, kLine);
-    if (room > left_) {  // each block as large as all before: few, and only pages that are used take memory
-      left_ = round_up(std::max(room, all_), kHugePage);
-      next_ = add(left_, kHugePage);
-      all_ += left_;
+    if (room > left_) {  // as large as all before: few blocks, and only pages that are used take memory
+      const std::size_t size = round_up(std::max(room, std::min(all_, kMostAhead)), kHugePage);
+      next_ = add(size, kHugePage);
+      left_ = size;
+      all_ += size;
     }
     std::byte* taken = next_;
     next_ += room;
@@ -60,7 +68,8 @@ class Memory {
 
   std::byte* add(std::size_t bytes, std::size_t alignment) {
     const auto aligned = std::align_val_t{alignment};
-    blocks_.emplace_back(static_cast<std::byte*>(::operator new(bytes, aligned)), Free{aligned});
+    std::unique_ptr<std::byte, Free> block(static_cast<std::byte*>(::operator new(bytes, aligned)), Free{aligned});
+    blocks_.push_back(std::move(block));
 #if defined(MADV_HUGEPAGE)
     if (alignment == kHugePage) madvise(blocks_.back().get(), bytes, MADV_HUGEPAGE);  // a wish: small pages are right too
 #endif

@@ -36,7 +36,8 @@ Program::Program(const std::string& isa, int threads, std::int64_t arena, std::i
       scratch_(scratch == 0 ? 0 : buffer_size(scratch)),
       arena_(memory_.zeroed<float>(static_cast<std::size_t>(arena_size_))),
       pool_(threads) {
-  for (int part = 0; part < threads_; ++part) scratches_.push_back(memory_.zeroed<float>(static_cast<std::size_t>(scratch_)));
+  for (int part = 0; part < threads_; ++part)
+    scratches_.push_back(memory_.zeroed<float>(static_cast<std::size_t>(scratch_)));
 }
 
 // All ones where a flat position is a pixel whose neighbour `shift` columns on is one too.

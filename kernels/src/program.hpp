@@ -132,7 +132,7 @@ class Program {
   std::int64_t arena_size_, input_, output_, scratch_;
   Memory memory_;
   float* arena_;
-  std::vector<float*> scratches_;  // of each thread, apart from the arena: sanitisers see what leaves either
+  std::vector<float*> scratches_;  // of each thread; sanitisers see what leaves it
   std::vector<Step> steps_;
   std::map<std::tuple<std::int32_t, std::int32_t, std::int32_t, std::int64_t, std::int32_t>, const std::int32_t*> masks_;
   ThreadPool pool_;

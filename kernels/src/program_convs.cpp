@@ -95,8 +95,8 @@ struct RowMasks {
   std::vector<std::int32_t> starts, lanes;
 };
 
-RowMasks row_masks(const std::vector<std::int32_t>& columns, const RowsFamily& family, std::int64_t width, std::int64_t wide,
-                   std::int64_t step) {
+RowMasks row_masks(const std::vector<std::int32_t>& columns, const RowsFamily& family, std::int64_t width,
+                   std::int64_t wide, std::int64_t step) {
   RowMasks masks;
   std::map<std::int32_t, std::int32_t> known;  // by column
   masks.starts.reserve(columns.size());
@@ -115,7 +115,8 @@ RowMasks row_masks(const std::vector<std::int32_t>& columns, const RowsFamily& f
 }
 
 // Whether a list is three rows of equal taps, `pitch` floats apart, one after the other.
-bool is_tall(const Run& run, const std::vector<std::int32_t>& offsets, const std::vector<std::int32_t>& columns, std::int64_t pitch) {
+bool is_tall(const Run& run, const std::vector<std::int32_t>& offsets, const std::vector<std::int32_t>& columns,
+             std::int64_t pitch) {
   if (run.count == 0 || run.count % 3 != 0) return false;
   for (std::int64_t i = run.offsets + run.count / 3; i < run.offsets + run.count; ++i) {
     const auto at = static_cast<std::size_t>(i), above = static_cast<std::size_t>(i - run.count / 3);
@@ -154,8 +155,8 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
       require(data.rows.at(static_cast<std::size_t>(run.filter + i)) >= 0, "filters: a run without an output row");
   }
   for (const std::int32_t row : data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
-  return {memory_.copy(data.runs), memory_.copy(in_bytes(data.offsets)), memory_.copy(data.weights), memory_.copy(data.bias), memory_.copy(data.rows),
-          blocks > 0 ? memory_.copy(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
+  return {memory_.copy(data.runs), memory_.copy(in_bytes(data.offsets)), memory_.copy(data.weights),
+          memory_.copy(data.bias), memory_.copy(data.rows), blocks > 0 ? memory_.copy(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
           static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 

@@ -32,7 +32,7 @@ class LayerCosts:
     output is a curve over the weights left per computed output, whoever removed the others; of a layer that removes
     filters while others keep their places, over the filters that stay. Without zeros it is a surface over weights per
     stored output and stored outputs. Rearranging the input is kept apart: layers that read one value with equal strides
-    share it, and the first one pays.
+    share it, and the first one pays (``paid``: rows in which this one did).
 
     Args:
         layer: The layer.
@@ -64,7 +64,7 @@ class LayerCosts:
         }
         self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
         self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
-        self.staging = _staging([row for row in rows if row.planes])
+        self.paid = [row for row in rows if row.planes]
         self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
 
     def option(self, choice: Choice, reads_alone: bool = False) -> Option:
@@ -131,16 +131,17 @@ class LayerCosts:
         return known[min(known, key=lambda rate: abs(math.log(rate / choice.rate)))] if known else 0
 
 
-def _staging(paid: list[Row]) -> DensityCurve | None:
-    """What rearranging the input costs over the share of its planes that is there; None where no row shows it.
+def staging_curve(paid: list[Row], amount: Callable[[Row], float]) -> DensityCurve:
+    """What rearranging an input costs over an amount, as a share of the largest.
 
-    Not in proportion: few channels are still in the cache that many have been driven out of.
+    Args:
+        paid: Rows of probes in which it was done.
+        amount: Of planes that are rearranged, or of what else is touched between two runs. Time is not in proportion
+            to either: little is still in the cache that much has been driven out of.
     """
-    if not paid:
-        return None
-    most = max(row.planes for row in paid)
-    rows = _steadiest_of_each(lambda row: row.planes, paid)
-    points = [(row.planes / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
+    most = max(map(amount, paid))
+    rows = _steadiest_of_each(amount, paid)
+    points = [(amount(row) / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
     return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
 
 

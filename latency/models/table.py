@@ -7,6 +7,7 @@ so that caches are as in a network; ours inside runs of the network itself.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -22,7 +23,7 @@ from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction, Weigh
 from .curves import Cost, DensityCurve
-from .layer import LayerCosts, by, context_spread
+from .layer import LayerCosts, by, context_spread, staging_curve
 from .widths import ExpectedWidths
 
 DOUBT = 0.01
@@ -38,8 +39,9 @@ class TableModel:
     where nothing is pruned, or the choice narrows a whole channel group, what the dense layer costs at the widths that
     are left. The rest is constant.
 
-    The band holds, as independent errors of the layers, the noise of each median and how far measurements of a layer
-    lie from what the others say (``context_spread``); and, common to all, the 1 % to which a measurement is stable.
+    The band holds, as independent errors of the layers, the noise of each median, how far measurements of a layer lie
+    from what the others say (``context_spread``) and what depends on the weights by chance, unless it is looked up; and,
+    common to all, the 1 % to which a measurement is stable.
     """
 
     layer_costs = LayerCosts
@@ -52,6 +54,9 @@ class TableModel:
         keys = layer_keys(network)
         rows = by(lambda row: keys[row.layer], survey.rows)
         least = min(row.ms - row.staging_ms for row in survey.rows)
+        self._touched: Counter[int] = Counter()
+        for row in survey.rows:
+            self._touched[row.probe] += row.ms - row.staging_ms
         priced: dict[Key, LayerCosts] = {}
         for layer in network.layers:
             features = layer.in_channels // network.groups[network.reads[layer.name]].channels
@@ -132,8 +137,19 @@ class TableModel:
         for layer, source in zip(self._network.layers, sources, strict=True):
             groups.setdefault((source, layer.stride), []).append(layer.name)
         found = []
-        for members in groups.values():
-            paid = [curve for name in members if (curve := self._layers[name].staging)]
-            if paid:
-                found.append([(self._index[name], self._layers[name].staging or paid[0]) for name in members])
+        for (source, _), members in groups.items():
+            curve = self._image_staging if source == len(self._network.layers) else _plane_staging
+            curves = {name: curve(self._layers[name].paid) for name in members if self._layers[name].paid}
+            if curves:
+                first = next(iter(curves.values()))
+                found.append([(self._index[name], curves.get(name, first)) for name in members])
         return found
+
+    def _image_staging(self, paid: list[Row]) -> DensityCurve:
+        """Of the network's input, which is always whole: over the time of all layers, which drive it out of caches."""
+        uniform = [row for row in paid if not row.mixed] or paid  # in mixed probes not every layer has a row
+        return staging_curve(uniform, lambda row: self._touched[row.probe])
+
+
+def _plane_staging(paid: list[Row]) -> DensityCurve:
+    return staging_curve(paid, lambda row: float(row.planes))

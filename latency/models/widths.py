@@ -42,7 +42,8 @@ class ExpectedWidths(Graph):
     three lists of shares of channels, by number of value: those that are zero; those that nobody reads, or only for
     what nobody reads; and those that have a place in memory, which are more than are needed where other summands of an
     addition need them. A fourth list tells, by layer, how likely any of its filters is needed: of few that it keeps
-    and few that are read, none may be the same, and then neither it nor what feeds it alone is computed.
+    and few that are read, none may be the same, and then neither it nor what feeds it alone is computed. A fifth tells
+    the relative standard deviation, by chance, of what is left of a layer that is.
     """
 
     def __init__(self, network: Network) -> None:

@@ -97,12 +97,13 @@ std::shared_ptr<Graph> make_graph(std::vector<int> filters, int groups, int outp
   return std::make_shared<Graph>(std::move(filters), groups, output, std::move(operations), std::move(whole), std::move(tied));
 }
 
-// (zero, unneeded, held), each by number of value, and alive, by layer.
+// (zero, unneeded, held), each by number of value, and (alive, chance), by layer.
 auto shares(const Graph& graph, const std::vector<Effect>& effects, const std::set<std::size_t>& alike) {
   Alike groups = graph.none_alike();
   for (const std::size_t group : alike) groups.at(group) = true;
   Shares found = graph.shares(effects, groups);
-  return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held), std::move(found.alive));
+  return std::make_tuple(std::move(found.zero), std::move(found.unneeded), std::move(found.held), std::move(found.alive),
+                         std::move(found.chance));
 }
 
 void bind_graph(py::module_& m) {

@@ -39,13 +39,15 @@ double any_needed(double written, double needed, double filters) {
   return std::max(0.0, 1.0 - none);
 }
 
-// Relative variance of how many of some channels are left to both sides, of which each takes a share independently of the
-// other: `one` so many (the hypergeometric distribution), `other` as many as it happens to (each channel by itself).
-double variance(double one, double other, double channels) {
+// Relative variance of how many of some channels are left to both sides, which take shares of them independently of one
+// another: so many each (the hypergeometric distribution), or, of the other side, as many as happen to be read.
+double variance(double one, double other, double channels, bool happens) {
   if (one <= 0.0 || other <= 0.0 || other >= 1.0) return 0.0;
-  const double least = 1.0 / std::max(channels - 1.0, 1.0), odds = (1.0 - other) / other;
-  return least * odds * ((1.0 - one) / one + 1.0);
+  return (1.0 - other) / other * ((1.0 - one) / one + (happens ? 1.0 : 0.0)) / std::max(channels - 1.0, 1.0);
 }
+
+// Whether it happens, and is not chosen, which channels a layer reads.
+bool reads_by_chance(const Effect& effect) { return effect.rows > 0 && effect.unread > 0.0; }
 
 }  // namespace
 
@@ -114,6 +116,7 @@ void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std:
   unread.assign(values_, 1.0);
   found.alive.assign(layers(), 1.0);
   found.chance.assign(layers(), 0.0);
+  std::vector<bool> happens(values_);            // by value: whether what is read of it is by chance
   std::vector<double> unasked(values_, 1.0);  // by value: how likely everything that takes it is dead
   unneeded[at(output_)] = unasked[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
@@ -124,15 +127,23 @@ void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std:
     double alive = o->kind == Kind::opaque ? 1.0 : asked;
     if (of_layer(*o)) {
       const double written = 1.0 - found.zero[value], there = 1.0 - found.zero[source], read = 1.0 - effects[value].unread;
-      alive *= any_needed(written, wanted, filters_[value]);
+      const double meet = any_needed(written, wanted, filters_[value]);
+      alive *= meet;
       found.alive[value] = alive;
-      found.chance[value] = std::sqrt(variance(written, wanted, filters_[value]) + variance(there, read, channels_[source]));
+      // Of outputs where there are some at all: that there may be none is told by `alive`.
+      const double outputs = meet * (1.0 + variance(written, wanted, filters_[value], happens[value])) - 1.0;
+      const bool own = reads_by_chance(effects[value]);
+      const double inputs = source < layers() ? variance(there, read, channels_[source], own) : 0.0;  // an image is whole
+      found.chance[value] = std::sqrt(std::max(0.0, outputs) + inputs);
+      happens[source] = happens[source] || own;
       if (o->kind == Kind::layer) share = 1.0 - alive * (1.0 - share);  // channel by channel it is in the share already
       unread[source] *= share;
     } else if (other != source) {
       unneeded[other] *= share;
       unasked[other] *= 1.0 - alive;
+      happens[other] = happens[other] || happens[value];
     }
+    if (o->kind != Kind::layer) happens[source] = happens[source] || happens[value];
     unneeded[source] *= share;
     unasked[source] *= 1.0 - alive;
   }

@@ -31,7 +31,7 @@ struct Shares {
   std::vector<double> unneeded;  // channels that nobody reads, or only for what nobody reads
   std::vector<double> held;      // channels that have a place in memory: more where other summands of a sum need them
   std::vector<double> alive;     // by layer: how likely any of its filters is needed
-  std::vector<double> chance;    // by layer: relative standard deviation of the weights that neighbours leave
+  std::vector<double> chance;    // by layer: relative standard deviation, by chance, of what is left of it where it is needed
 };
 
 // Channel groups whose producers all keep the same filters.
@@ -67,7 +67,7 @@ class Graph {
   std::vector<int> whole_;
   std::vector<Tie> ties_;
   std::vector<int> sources_;
-  std::vector<int> channels_;  // of every value
+  std::vector<int> channels_;  // of every value but the input
   std::size_t values_;
   std::size_t groups_;
 };

@@ -10,6 +10,7 @@ namespace prunemap {
 namespace {
 
 constexpr double kLeastShare = 1e-3;  // of outputs, or of a chance, that is divided by
+constexpr double kLeastKept = 1e-9;   // share of weights that is divided by
 
 std::size_t at(int number) { return static_cast<std::size_t>(number); }
 
@@ -35,6 +36,7 @@ Pricer::Pricer(std::vector<std::shared_ptr<const Layer>> layers, std::shared_ptr
       removable_(std::move(removable)),
       sharers_(std::move(sharers)) {
   check();
+  for (const auto& layer : layers_) whole_ += layer->dense().alone.ms;
 }
 
 // Numbers are used unchecked from here on.
@@ -92,10 +94,15 @@ Costs Pricer::known(const std::vector<const Option*>& chosen, const Alike& same,
   std::vector<double> planes;
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     const Left& own = left[i];
-    const double stored = std::max(own.stored, kLeastShare), kept = std::max(own.inputs * stored, kLeastShare);
-    costs.layers.push_back(own.alive ? priced(i, *chosen[i], {kept, stored, own.kept / kept}, same)
-                                     : layers_[i]->narrowed(0.0, stored));
     planes.push_back(own.planes);
+    const double stored = std::max(own.stored, kLeastShare);
+    if (!own.alive) {
+      costs.layers.push_back(mixed({}, layers_[i]->narrowed(0.0, stored), 0.0));
+      continue;
+    }
+    // Filters that a layer removes are a share of all of them, stored or not.
+    const double kept = own.inputs * (chosen[i]->effect.written < 1.0 ? 1.0 : stored);
+    costs.layers.push_back(priced(i, *chosen[i], {kept, stored, own.kept / std::max(kept, kLeastKept)}, same));
   }
   add_staging(costs.layers, planes);
   return costs;
@@ -133,12 +140,17 @@ Alike Pricer::alike(const std::vector<const Option*>& chosen) const {
 
 // The first layer that needs its input rearranged pays for all that share it.
 void Pricer::add_staging(std::vector<Priced>& costs, const std::vector<double>& planes) const {
+  const int image = static_cast<int>(layers_.size());  // number of the network's input
+  double all = 0.0;
+  for (const Priced& cost : costs) all += cost.ms;
+  const double touched = whole_ > 0.0 ? std::min(1.0, all / whole_) : 1.0;
   for (const Sharers& sharers : sharers_) {
     double left = 1.0;
     for (const Sharer& one : sharers) {
       Priced& cost = costs[at(one.layer)];
       if (cost.staged == 0.0) continue;
-      cost.ms += left * cost.staged * one.staging->at(planes[at(one.layer)]).ms;
+      const double share = graph_->sources()[at(one.layer)] == image ? touched : planes[at(one.layer)];
+      cost.ms += left * cost.staged * one.staging->at(share).ms;
       left *= 1.0 - cost.staged;
     }
   }

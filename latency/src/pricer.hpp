@@ -18,7 +18,7 @@ struct Removable {
 };
 
 // Layers that read one value with equal strides, in the network's order, and what rearranging it costs each that is
-// the first to.
+// the first to: over the share of planes, or of the dense layers' time.
 struct Sharer {
   int layer;
   std::shared_ptr<const Curve> staging;
@@ -64,7 +64,8 @@ class Pricer {
   Costs likely(const std::vector<const Option*>& chosen, const Alike& same) const;
   Costs known(const std::vector<const Option*>& chosen, const Alike& same, const std::vector<Left>& left) const;
   Priced priced(std::size_t layer, const Option& option, const Extent& left, const Alike& same) const;
-  // planes: per layer, share of the channels that it reads that have a place in memory.
+  // planes: per layer, share of the channels that it reads that have a place in memory. Of the network's input all have;
+  // there it is the time of all layers, as a share of the dense ones', that tells what is still in a cache.
   void add_staging(std::vector<Priced>& costs, const std::vector<double>& planes) const;
 
   std::vector<std::shared_ptr<const Layer>> layers_;
@@ -72,6 +73,7 @@ class Pricer {
   std::vector<int> writes_;
   std::vector<Removable> removable_;
   std::vector<Sharers> sharers_;
+  double whole_ = 0.0;  // ms of all dense layers
 };
 
 }  // namespace prunemap

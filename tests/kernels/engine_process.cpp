@@ -90,22 +90,21 @@ class Decoder {
     read_all(p.kernel_y, p.kernel_x, p.step_y, p.step_x, p.pad_y, p.pad_x, p.count_padding);
   }
   void read(FilterData& data) {
-    const auto runs = take<Shared<std::int64_t>>();
-    const auto narrow = [&](std::size_t i) { return static_cast<std::int32_t>(runs->at(i)); };
-    for (std::size_t i = 0; i < runs->size(); i += 5)
-      data.runs.push_back({runs->at(i), runs->at(i + 1), narrow(i + 2), narrow(i + 3), narrow(i + 4)});
+    const auto runs = take<std::vector<std::int64_t>>();
+    const auto narrow = [&](std::size_t i) { return static_cast<std::int32_t>(runs.at(i)); };
+    for (std::size_t i = 0; i < runs.size(); i += 5)
+      data.runs.push_back({runs.at(i), runs.at(i + 1), narrow(i + 2), narrow(i + 3), narrow(i + 4)});
     read_all(data.offsets, data.weights, data.bias, data.rows, data.low, data.high, data.sets);
   }
+  // Of numbers an array; of anything else a list.
   template <class T>
   void read(std::vector<T>& values) {
     values.resize(static_cast<std::size_t>(take<std::int64_t>()));
-    for (T& value : values) read(value);
-  }
-  template <class T>
-  void read(Shared<T>& values) {
-    const Buffer<T> buffer(static_cast<std::size_t>(take<std::int64_t>()));
-    bytes_.read(reinterpret_cast<char*>(buffer.data()), static_cast<std::streamsize>(buffer.size() * sizeof(T)));
-    values = std::make_shared<const Buffer<T>>(buffer.data(), buffer.size());
+    if constexpr (std::is_arithmetic_v<T>) {
+      bytes_.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
+    } else {
+      for (T& value : values) read(value);
+    }
   }
 
   std::istringstream words_;
@@ -169,12 +168,12 @@ class Recorded {
     steps_.push_back(message);
   }
 
-  std::vector<float> run(const Buffer<float>& images) {
+  std::vector<float> run(const std::vector<float>& images) {
     const auto result = compute(*program_, images);
     if (!same(result, compute(*program_, images))) throw std::logic_error("a second run gave other bits");
     if (!same(result, compute(*build(steps_, threads_ % 2 + 1, arena_), images)))
       throw std::logic_error("another number of threads gave other bits");
-#ifdef __SANITIZE_ADDRESS__
+#if PRUNEMAP_ADDRESS_SANITIZER
     if (!same(result, compute(*tight(), images))) throw std::logic_error("a tight arena gave other bits");
     for (const Message& step : steps_) probe(step, images);
 #endif
@@ -213,7 +212,7 @@ class Recorded {
   }
 
   // Runs a step alone, each of its planes in turn behind all others and at the very end.
-  void probe(const Message& step, const Buffer<float>& images) const {
+  void probe(const Message& step, const std::vector<float>& images) const {
     for (int which = 0; which < 3; ++which) {
       const Moves moves{0, arena_, which};
       if (!fits({step}, 2 * arena_, moves) || fits({step}, arena_, moves)) continue;
@@ -232,7 +231,7 @@ class Recorded {
     return high;
   }
 
-  static std::vector<float> compute(Program& program, const Buffer<float>& input) {
+  static std::vector<float> compute(Program& program, const std::vector<float>& input) {
     const std::int64_t images = program.images(static_cast<std::int64_t>(input.size()));
     std::vector<float> output(static_cast<std::size_t>(images * program.output_size()));
     program.run(input.data(), output.data(), images);
@@ -305,7 +304,7 @@ class Server {
       return say(std::vector<int>{});
     }
     Recorded& recorded = *programs_.at(id);
-    if (what == "run") return send(recorded.run(*d.take<Shared<float>>()));
+    if (what == "run") return send(recorded.run(d.take<std::vector<float>>()));
     if (what == "time") return send(time(recorded.program(), d));
     if (what == "drop") {
       programs_.erase(id);
@@ -317,14 +316,14 @@ class Server {
   }
 
   static std::vector<double> time(Program& program, Decoder& d) {
-    const auto input = d.take<Shared<float>>();
+    const auto input = d.take<std::vector<float>>();
     const auto repeats = d.take<std::int64_t>();
     const auto steps = d.take<std::vector<std::int64_t>>();
     const std::vector<std::size_t> chosen(steps.begin(), steps.end());
-    program.check_timing(static_cast<std::int64_t>(input->size()), repeats, chosen.size());
+    program.check_timing(static_cast<std::int64_t>(input.size()), repeats, chosen.size());
     std::vector<float> output(static_cast<std::size_t>(program.output_size()));
-    return chosen.empty() ? program.time(input->data(), output.data(), repeats)
-                          : program.time_steps(input->data(), output.data(), repeats, chosen);
+    return chosen.empty() ? program.time(input.data(), output.data(), repeats)
+                          : program.time_steps(input.data(), output.data(), repeats, chosen);
   }
 
   // For each family: lanes, the most vectors of every size, the most pixels of every count of vectors.

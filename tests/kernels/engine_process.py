@@ -156,7 +156,19 @@ class Filtering(Part):
         terms = [[tuple(term) for term in np.asarray(each).tolist()] for each in (rows, columns)]
         low, high = map(float, clamp)
         bias = np.ascontiguousarray(bias)
-        self.parts = (*terms, components, step, padding, list(channels), band, chunk, stride, bias, low, high)
+        self.parts = (
+            *terms,
+            components,
+            step,
+            padding,
+            np.asarray(channels, np.int32),
+            band,
+            chunk,
+            stride,
+            bias,
+            low,
+            high,
+        )
 
 
 REAL: dict[str, Any] = {name: getattr(_engine, name) for name in ("Planes", "Filters", "Tile", "Filtering")}
@@ -216,10 +228,12 @@ class Program:
         return self.process.array(np.float32, "run", self._number, floats(input)).reshape(-1, self._output)
 
     def time(self, input: Any, repeats: int) -> Any:
-        return self.process.array(np.float64, "time", self._number, floats(input), repeats, [])
+        return self.process.array(np.float64, "time", self._number, floats(input), repeats, np.zeros(0, np.int64))
 
     def time_steps(self, input: Any, repeats: int, chosen: Sequence[int]) -> Any:
-        return self.process.array(np.float64, "time", self._number, floats(input), repeats, list(chosen))
+        return self.process.array(
+            np.float64, "time", self._number, floats(input), repeats, np.asarray(chosen, np.int64)
+        )
 
     def _append(self, *message: object) -> None:
         self.process.ask(message[0], self._number, *message[1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunemap.kernels import isas, pace, tune
+from prunemap.kernels import isas, tune
 from prunemap.kernels.candidate import Candidate
 from prunemap.kernels.candidates import other_orders
 from prunemap.kernels.rates import nominal_rates
@@ -108,12 +107,3 @@ def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.Monke
     monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))
     (candidate, *_) = ranked(task)
     assert tune._fastest(task, [candidate], isas()[0], 1, quiet) == candidate
-
-
-def test_a_cache_folder_that_takes_no_files_does_not_stop_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, write: object) -> None:
-        raise PermissionError(path)
-
-    monkeypatch.setattr(pace, "write_atomically", refuse)
-    monkeypatch.setattr(pace, "_APART", 0.0)
-    assert pace.Pace()() > 0.0

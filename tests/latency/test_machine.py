@@ -7,14 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from prunemap.kernels import isas
-from prunemap.kernels.pace import Pace
 from prunemap.latency import cache_folder, exclusive_lock, machine, pinned, write_atomically
 from prunemap.pruning import PrunemapError
 
@@ -23,8 +21,6 @@ from prunemap.latency.cache import exclusive_lock
 with exclusive_lock(lambda text: print(text, flush=True)):
     print("mine", flush=True)
 """
-
-PACE_NOW = Pace.__call__  # tests replace it
 
 
 def test_fingerprint_leaves_out_the_load_of_the_moment() -> None:
@@ -120,57 +116,3 @@ def test_a_cache_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PRUNEMAP_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(PrunemapError, match="the cache folder cannot be made"):
         cache_folder()
-
-
-def test_the_pace_of_the_quietest_moment_is_kept(own_cache: Path) -> None:
-    path = own_cache / "pace.json"
-    first = Pace()
-    ((key, kept),) = json.loads(path.read_text()).items()
-    assert kept > 0
-    path.write_text(json.dumps({key: kept / 100, "another CPU": kept / 1e6}))
-    assert Pace()._quiet == pytest.approx(kept / 100)
-    for damaged in ("", "[]", "-1", "fast", json.dumps({key: "fast"}), json.dumps({key: -1})):
-        path.write_text(damaged)
-        assert Pace()._quiet > 0
-    assert first._read() > 0
-
-
-def test_the_pace_is_told_from_an_objects_own_quietest_reading(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Memory that makes it a little slower is no neighbour; what is much slower than any process saw is one."""
-    readings = [1.0]
-    monkeypatch.setattr(Pace, "_read", lambda self: readings[-1])
-    monkeypatch.setattr(Pace, "__call__", PACE_NOW)
-    assert Pace()() == 1.0
-    readings.append(1.03)
-    placed = Pace()
-    assert placed() == 1.0
-    readings.append(1.5)
-    assert placed() == pytest.approx(1.5 / 1.03)
-    disturbed = Pace()
-    assert disturbed() == pytest.approx(1.5)
-    readings.append(0.9)
-    assert placed() == pytest.approx(0.9 / 1.03)  # one lucky reading moves nothing
-    readings.append(1.02)
-    for _ in range(5):
-        assert disturbed() == pytest.approx(1.02)
-    assert disturbed() == 1.0
-
-
-def test_the_pace_is_the_calling_threads_own(own_cache: Path) -> None:
-    """Another thread could be kept waiting for by real-time priority, which holds it off the CPU."""
-    pace = Pace()
-    begun, own = time.process_time(), time.thread_time()
-    for _ in range(50):
-        pace._read()
-    all_threads, own = time.process_time() - begun, time.thread_time() - own
-    assert own > 0.0
-    assert all_threads - own < own / 4
-
-
-def test_machines_that_share_a_cache_folder_have_a_pace_each(own_cache: Path) -> None:
-    own_cache.mkdir(exist_ok=True)
-    (own_cache / "pace.json").write_text(json.dumps({"another CPU": 1e-12}))
-    assert Pace()._quiet > 1e-9
-    assert json.loads((own_cache / "pace.json").read_text())["another CPU"] == 1e-12

@@ -14,7 +14,7 @@ from prunemap.envs import build_network
 from prunemap.latency import MODELS, Profile
 from prunemap.latency.alike import layer_keys
 from prunemap.latency.models.contribution import ContributionModel
-from prunemap.latency.models.layer import LayerCosts
+from prunemap.latency.models.layer import staging_curve
 from prunemap.latency.refine import Refiner
 from prunemap.latency.validation import HALVES, draw_mappings
 from prunemap.pruning import Choice, Mapping, Network, PrunemapError, capture, live_counts
@@ -183,7 +183,6 @@ def test_rearranging_many_channels_costs_more_for_each(wide: Network, profiles: 
     ]
     unsteady = [replace(row, unstable=row.planes == most) for row in squared]
     for known in (squared, unsteady):
-        staging = LayerCosts(wide.layer("conv1"), known, 1, 0.0).staging
-        assert staging is not None
+        staging = staging_curve([row for row in known if row.planes], lambda row: float(row.planes))
         for share in sorted({row.planes / most for row in rows if row.planes}):
             assert staging.at(share)[0] == pytest.approx(share**2, abs=0.02)

@@ -146,6 +146,21 @@ def test_weights_tell_which_layers_are_dead(network: Network, profile: Profile, 
     assert pickle.loads(pickle.dumps(known)).predict(network, mapping) == prediction
 
 
+def test_weights_tell_how_wide_layers_are(network: Network, profile: Profile) -> None:
+    # Which channels a tenth of conv2's vectors read is chance, and which of them conv1 keeps.
+    mapping = Mapping({"conv1": Choice("filter", 2.0), "conv2": Choice("simd:8", 10.0)})
+    found = []
+    for seed in range(6):
+        state = synthesise(network, seed).state_dict()
+        live = live_channels(network, Pruner(network, state).state(mapping))
+        assert all(layer.outputs.any() for layer in live.values())
+        prediction = profile.with_weights(state).predict(network, mapping)
+        found.append((int(live["conv1"].outputs.sum()), profile.with_weights(state).model().layers_ms(mapping)[1]))
+        assert prediction.high - prediction.low < 1.5 * prediction.ms
+    assert len({width for width, _ in found}) > 1
+    assert [ms for _, ms in sorted(found)] == sorted(ms for _, ms in found)
+
+
 def test_a_layer_costs_the_same_alone_and_in_the_sum(network: Network, profile: Profile) -> None:
     choice = Choice("simd:8", 4.0)
     saved = profile.layer_ms("conv1", DENSE) - profile.layer_ms("conv1", choice)

@@ -22,7 +22,7 @@ def shares(
 ) -> list[tuple[float, float, float, float]]:
     """Per layer: inputs that are not zero, outputs that somebody reads, outputs and inputs that have a place."""
     widths = ExpectedWidths(network)
-    zero, unneeded, held, _ = widths.shares([effects.get(layer, Effect()) for layer in range(5)], alike)
+    zero, unneeded, held, *_ = widths.shares([effects.get(layer, Effect()) for layer in range(5)], alike)
     return [(1 - zero[source], 1 - unneeded[v], held[v], held[source]) for v, source in enumerate(widths.sources)]
 
 
@@ -61,7 +61,7 @@ def test_of_few_filters_that_few_read_none_may_be_needed(network: Network) -> No
     widths, rare = ExpectedWidths(network), 1 / 16
     effects = [Effect() for _ in range(5)]
     effects[CONV2], effects[DOWN] = Effect(written=rare), Effect(unread=1 - rare)
-    _, unneeded, _, alive = widths.shares(effects, set())
+    _, unneeded, _, alive, _ = widths.shares(effects, set())
     assert network.layers[CONV2].out_channels == 16
     assert alive[CONV2] == alive[CONV1] == pytest.approx(rare)
     assert unneeded[CONV1] == pytest.approx(1 - rare)
@@ -73,7 +73,7 @@ def test_a_depthwise_layer_dies_with_what_it_follows() -> None:
     rare = 1 / 16
     steps = [(0, 3, 3, Kind.layer, 0), (1, 0, 0, Kind.depthwise, 0), (2, 1, 1, Kind.layer, 1)]
     chain = Graph([16, 16, 16], 2, 2, steps, [3, 2], [])
-    *_, alive = chain.shares([Effect(written=rare), Effect(), Effect(unread=1 - rare)], set())
+    *_, alive, _ = chain.shares([Effect(written=rare), Effect(), Effect(unread=1 - rare)], set())
     assert alive == pytest.approx([rare, rare, 1.0])
 
 
@@ -83,9 +83,32 @@ def test_how_likely_two_choices_meet(filters: int, written: int, needed: int) ->
     written, needed = min(written, filters), min(needed, filters)
     chain = Graph([filters, 4], 2, 1, [(0, 2, 2, Kind.layer, 0), (1, 0, 0, Kind.layer, 1)], [2, 1], [])
     effects = [Effect(written=written / filters), Effect(unread=1 - needed / filters)]
-    *_, alive = chain.shares(effects, set())
+    *_, alive, _ = chain.shares(effects, set())
     missed = math.comb(filters - written, needed) / math.comb(filters, needed)
     assert alive[0] == pytest.approx(1 - missed, abs=1e-9)
+
+
+@pytest.mark.parametrize(("written", "read"), [(16, 8), (8, 8), (4, 12), (1, 1)])
+def test_how_much_of_what_is_left_is_chance(written: int, read: int) -> None:
+    """Against counting: how many of 16 filters are left to both, where any is; and of channels, any or none."""
+    chain = Graph([16, 4], 2, 1, [(0, 2, 2, Kind.layer, 0), (1, 0, 0, Kind.layer, 1)], [2, 1], [])
+    *_, chance = chain.shares([Effect(written=written / 16), Effect(unread=1 - read / 16)], set())
+    counts = np.arange(17)
+    share = np.array([math.comb(written, c) * math.comb(16 - written, read - c) if c <= read else 0 for c in counts])
+    share = share / share.sum()
+    spreads = []
+    for first in (1, 0):
+        likely, left = share[first:] / share[first:].sum(), counts[first:]
+        mean = likely @ left
+        spreads.append(math.sqrt(max(0.0, likely @ left**2 - mean**2)) / mean)
+    assert chance == pytest.approx(spreads, abs=1e-6)
+
+
+def test_channels_that_happen_to_be_read_are_chance() -> None:
+    chain = Graph([16, 4], 2, 1, [(0, 2, 2, Kind.layer, 0), (1, 0, 0, Kind.layer, 1)], [2, 1], [])
+    chosen, happens = (chain.shares([Effect(), Effect(unread=0.5, rows=rows)], set())[-1] for rows in (0, 4))
+    assert chosen == [0.0, 0.0]
+    assert happens == pytest.approx([math.sqrt(1 / 15)] * 2)  # about that of so many coins
 
 
 def test_layers_that_remove_alike_remove_the_same(network: Network) -> None:
