@@ -116,7 +116,7 @@ void Graph::follow_needs(const std::vector<Effect>& effects, Shares& found, std:
   unread.assign(values_, 1.0);
   found.alive.assign(layers(), 1.0);
   found.chance.assign(layers(), 0.0);
-  std::vector<bool> happens(values_);            // by value: whether what is read of it is by chance
+  std::vector<bool> happens(values_);         // by value: whether what is read of it is by chance
   std::vector<double> unasked(values_, 1.0);  // by value: how likely everything that takes it is dead
   unneeded[at(output_)] = unasked[at(output_)] = 0.0;
   for (auto o = operations_.rbegin(); o != operations_.rend(); ++o) {
