@@ -40,7 +40,7 @@ class TableModel:
     are left. The rest is constant.
 
     The band holds, as independent errors of the layers, the noise of each median, how far measurements of a layer lie
-    from what the others say (``context_spread``) and what depends on the weights by chance, unless it is looked up; and,
+    from what the others say (``context_spread``) and what depends on the weights by chance, unless looked up; and,
     common to all, the 1 % to which a measurement is stable.
     """
 
