@@ -7,7 +7,7 @@ so that caches are as in a network; ours inside runs of the network itself.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -54,7 +54,7 @@ class TableModel:
         keys = layer_keys(network)
         rows = by(lambda row: keys[row.layer], survey.rows)
         least = min(row.ms - row.staging_ms for row in survey.rows)
-        self._touched: Counter[int] = Counter()
+        self._touched: defaultdict[int, float] = defaultdict(float)
         for row in survey.rows:
             self._touched[row.probe] += row.ms - row.staging_ms
         priced: dict[Key, LayerCosts] = {}
