@@ -13,11 +13,15 @@
 #include <utility>
 #include <vector>
 
+// gcc's way of telling, and clang's, which may only be asked in a directive.
 #if defined(__SANITIZE_ADDRESS__)
 #define PRUNEMAP_ADDRESS_SANITIZER 1
 #elif defined(__has_feature)
-#define PRUNEMAP_ADDRESS_SANITIZER __has_feature(address_sanitizer)
-#else
+#if __has_feature(address_sanitizer)
+#define PRUNEMAP_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if !defined(PRUNEMAP_ADDRESS_SANITIZER)
 #define PRUNEMAP_ADDRESS_SANITIZER 0
 #endif
 

@@ -156,8 +156,8 @@ Filters Program::keep_filters(const FilterData& data, const Planes& to, std::int
   }
   for (const std::int32_t row : data.rows) require(row >= -1 && row < to.channels, "filters: output row out of range");
   return {memory_.copy(data.runs), memory_.copy(in_bytes(data.offsets)), memory_.copy(data.weights),
-          memory_.copy(data.bias), memory_.copy(data.rows), blocks > 0 ? memory_.copy(data.sets) : nullptr, static_cast<std::int32_t>(data.runs.size()) / passes,
-          static_cast<std::int32_t>(blocks), data.low, data.high};
+          memory_.copy(data.bias), memory_.copy(data.rows), blocks > 0 ? memory_.copy(data.sets) : nullptr,
+          static_cast<std::int32_t>(data.runs.size()) / passes, static_cast<std::int32_t>(blocks), data.low, data.high};
 }
 
 PixelConv Program::make_pixel_conv(const FilterData& filters, const Tile& tile, std::int64_t in, const Planes& to,

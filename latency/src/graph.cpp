@@ -68,7 +68,8 @@ Graph::Graph(std::vector<int> filters, int groups, int output, std::vector<Opera
   if (std::find(sources_.begin(), sources_.end(), -1) != sources_.end())
     throw std::invalid_argument("graph: every layer must have an operation");
   channels_.assign(values_, 1);
-  for (const Operation& o : operations_) channels_[at(o.value)] = of_layer(o) ? filters_[at(o.value)] : channels_[at(o.source)];
+  for (const Operation& o : operations_)
+    channels_[at(o.value)] = of_layer(o) ? filters_[at(o.value)] : channels_[at(o.source)];
 }
 
 // Numbers are used unchecked from here on.

@@ -31,7 +31,7 @@ struct Shares {
   std::vector<double> unneeded;  // channels that nobody reads, or only for what nobody reads
   std::vector<double> held;      // channels that have a place in memory: more where other summands of a sum need them
   std::vector<double> alive;     // by layer: how likely any of its filters is needed
-  std::vector<double> chance;    // by layer: relative standard deviation, by chance, of what is left of it where it is needed
+  std::vector<double> chance;    // by layer: relative standard deviation of what is left of it, where it is needed
 };
 
 // Channel groups whose producers all keep the same filters.
