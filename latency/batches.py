@@ -72,6 +72,11 @@ class InParts:
         return cls(network, tuple(found))
 
 
+def interruptions() -> int:
+    """How often the system took the CPU away from this thread so far."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
 def counted(quiet: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which rounds count: those on a quiet machine where there are some, or else all."""
     return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
@@ -196,11 +201,10 @@ def _undisturbed(
     while tries < most and max(noise for noise, _, _ in best) > QUIET:
         tries += 1
         for number, piece in enumerate(pieces):
-            switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+            earlier = interruptions()
             samples, after = piece(), pace()
-            interrupted = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw > switches
             beside = (before + after) / 2
-            noise = beside + interrupted
+            noise = beside + (interruptions() > earlier)
             if best[number][0] > QUIET and noise < best[number][0]:
                 best[number] = noise, samples, beside
             before = after

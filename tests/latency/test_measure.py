@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binom
 
 from prunemap.kernels.pace import QUIET, Pace
-from prunemap.latency import measure, measure_interleaved
+from prunemap.latency import batches, measure, measure_interleaved
 from prunemap.latency.batches import (
     FEWEST_QUIET,
     PART_SECONDS,
@@ -45,6 +45,12 @@ class Told:
 
 def quiet() -> float:
     return 1.0
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process takes the CPU away, whatever else runs while the tests do."""
+    monkeypatch.setattr(batches, "interruptions", lambda: 0)
 
 
 def constant(level: float) -> Iterator[float]:
@@ -120,6 +126,19 @@ def test_batches_on_a_slow_machine_are_taken_again() -> None:
     assert len(counted) == 4  # three beside a slow machine, one beside a quiet one
     assert taken.samples[0].tolist() == [4.0, 4.0]
     assert taken.pace.tolist() == pytest.approx([1.005])
+
+
+def test_batches_that_were_interrupted_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = iter([0, 1, 1, 3, 3, 3])
+    counted: list[int] = []
+
+    def sampler(repeats: int) -> np.ndarray:
+        counted.append(repeats)
+        return np.full(repeats, float(len(counted)))
+
+    monkeypatch.setattr(batches, "interruptions", lambda: next(interrupted))
+    (taken,) = interleave([sampler], [2], 1, np.random.default_rng(0), quiet)
+    assert taken.samples.tolist() == [[3.0, 3.0]]
 
 
 def test_on_a_machine_that_stays_slow_batches_are_taken_twice_on_average() -> None:
