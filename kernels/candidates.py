@@ -56,12 +56,12 @@ def _pixel_candidates(
         if size >= 2 * most:
             continue
         for wanted in sorted({widest, max(1, widest // 2)} if size < 4 else {widest}, reverse=True):
-            for reordered in (False, True):
-                plain = Candidate("pixels", lanes, size, wanted, reordered=reordered)
-                yield _fitted(plain, task.target, rests.get(size, 0))
-                jams = 1 < size <= _engine.MAX_JAMMED and not reordered
-                if jams and task.structure(plain).zeros:
-                    yield _fitted(replace(plain, jammed=True), task.target, 0)
+            plain = _fitted(Candidate("pixels", lanes, size, wanted), task.target, rests.get(size, 0))
+            yield plain
+            if task.structure(plain).zeros:  # or else there is nothing to gain by other lists
+                yield replace(plain, reordered=True)
+                if size <= _engine.MAX_JAMMED:
+                    yield _fitted(Candidate("pixels", lanes, size, wanted, jammed=True), task.target, 0)
 
 
 def _winograd_candidates(
@@ -102,5 +102,7 @@ def _channel_candidates(task: Task, lanes: int, tiles: dict[int, int], most: int
             continue
         for joined in sorted({1, joined_rows(height, width, pixels) if task.walked_as_one else 1}):
             for rows, columns in channel_tiles(height // joined, width * joined, pixels, vectors, step):
-                for reordered in (False, True):
-                    yield Candidate("channels", lanes, size, vectors, rows, columns, joined, reordered=reordered)
+                plain = Candidate("channels", lanes, size, vectors, rows, columns, joined)
+                yield plain
+                if task.structure(plain).zeros:
+                    yield replace(plain, reordered=True)

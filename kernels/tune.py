@@ -96,10 +96,10 @@ class _Race:
         self._best.update(dict.fromkeys(candidates, math.inf))
 
     def start(self, which: Sequence[Candidate]) -> None:
-        """Time what was not run before: once, again if not hopeless after that, and once more if close."""
+        """Time what was not run before: once, again if not hopeless, a third time if close and not yet quiet."""
         self._run(which, 1)
-        for limit in (COLD, CLOSE):
-            self._time([c for c in which if self.fastest(c) <= limit * self.least])
+        self._time([c for c in which if self.fastest(c) <= COLD * self.least])
+        self._time([c for c in which if c not in self._sure and self.fastest(c) <= CLOSE * self.least])
 
     def finish(self) -> None:
         """Time what may still win, some rounds, and what was never timed on a quiet machine until patience ends."""

@@ -160,8 +160,9 @@ class Filtering:
     def products(self) -> Convolution:
         """The 1x1 convolution from (channel, row term, column term) to (chunk, row and column component, filter)."""
         rows, columns = self.terms
-        along = [np.array([term.taps for term in terms]) for terms in (rows, columns)]
-        transformed = np.einsum("ra,fcab,sb->fcrs", along[0], self.weight.astype(np.float64), along[1], optimize=True)
+        along = np.kron(*(np.array([term.taps for term in terms]) for terms in (rows, columns)))
+        plain = self.weight.reshape(len(self.weight), len(self.channels), -1).astype(np.float64)
+        transformed = (plain @ along.T).astype(np.float32).reshape(*plain.shape[:2], len(rows), len(columns))
         read = [
             [[i for i, t in enumerate(terms) if t.component == c] for c in used]
             for terms, used in zip(self.terms, self.components, strict=True)
@@ -172,7 +173,7 @@ class Filtering:
         weights = [transformed[:, :, r, c].reshape(len(self.weight), -1) for r, c in blocks]
         most = max(map(len, inputs))
         table = np.stack([np.pad(i, (0, most - len(i)), constant_values=-1) for i in inputs])
-        filled = np.stack([np.pad(w, ((0, 0), (0, most - w.shape[1]))) for w in weights]).astype(np.float32)
+        filled = np.stack([np.pad(w, ((0, 0), (0, most - w.shape[1]))) for w in weights])
         starts = range(0, len(self.weight), self.chunk)
         chunks = [filled[:, start : start + self.chunk] for start in starts]
         weight = np.concatenate([chunk.reshape(-1, most) for chunk in chunks])
