@@ -60,7 +60,7 @@ def _rows(network: Network, number: int, probe: Probe, rng: np.random.Generator)
         yield Row(
             probe=number, mixed=probe.mixed, layer=layer.name, choice=mapping[layer.name], live_in=count.live_in,
             live_out=count.live_out, stored=count.live_out, kept=count.kept_weights / layer.weights, **vars(timing),
-            staging_ms=staging, staged=strided, planes=count.live_in if strided else 0, together=1,
+            staging_ms=staging, staged=strided, planes=count.live_in if strided else 0, together=1, as_dense=False,
             unstable=False,
         )  # fmt: skip
 

@@ -96,6 +96,11 @@ class Task:
         used = np.logical_or.reduceat(mask, starts, axis=0)
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
 
+    def as_dense(self, candidate: Candidate) -> bool:
+        """Whether a candidate takes as long as if nothing were pruned."""
+        more = candidate.family == "winograd" or self.dense_matrix.mask.sum() > self.matrix.mask.sum()
+        return candidate.dense and bool(more)
+
     def reads_staged(self, family: Family) -> bool:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and family != "winograd" and (family == "pixels" or self.staging.required)
@@ -188,18 +193,29 @@ class Task:
 
     @cached_property
     def filtering(self) -> Filtering | None:
-        """How Winograd's minimal filtering computes it, or None: where that is no gain, or some tap alone is unused.
+        """How Winograd's minimal filtering computes it, or None: where that is no gain, or no weight reads some input.
 
         The transformed inputs are sums of what several taps read: what no weight reads must not be among them.
         """
-        c, used = self.convolution, self.used.reshape(-1, self.tap_count)
+        c = self.convolution
         if len(c.inputs) > 1 or c.dilation != (1, 1) or self.target.shape[1:] == (1, 1):
             return None
-        read = used.any(axis=1)
-        if not read.any() or (read != used.all(axis=1)).any():
+        used = self.used.reshape(-1, *c.weight.shape[2:])
+        read = used.any(axis=(1, 2))
+        readers = np.einsum("cst,as,bt->cab", used[read].astype(np.int32), self._reading(0), self._reading(1))
+        if not read.any() or not readers.all():
             return None
         found = Filtering(c.weight[:, read], c.inputs[0, read], self.target.shape[1:], c.stride, c.padding)
         return found if found.is_worth_it else None
+
+    def _reading(self, axis: int) -> npt.NDArray[np.int32]:
+        """(kinds, taps): by which taps a row, or column, of the input is read; of those that are, each kind once."""
+        outputs, taps = np.arange(self.target.shape[1 + axis]), self._taps(axis)
+        reads = np.zeros((self.source.shape[1 + axis], len(taps)), dtype=np.int32)
+        places = outputs[:, None] * self.convolution.stride[axis] + taps
+        inside = (places >= 0) & (places < len(reads))
+        reads[places[inside], np.nonzero(inside)[1]] = 1
+        return np.unique(reads[reads.any(axis=1)], axis=0)
 
     def products(self, band: int) -> Task:
         """The products of Winograd's minimal filtering of a band of pairs of rows."""

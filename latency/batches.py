@@ -27,8 +27,8 @@ WARM_SECONDS = 10 * BATCH_SECONDS
 """Shortest warm-up."""
 WARM_RUNS = 3
 """Fewest counted runs in a batch whose steps are timed: networks run again and again, with warm caches."""
-FEWEST_QUIET = 5
-"""Rounds on a quiet machine from which these alone count."""
+FEWEST = 3
+"""Rounds that count at least: those on a quiet machine, or else the quietest."""
 LONG_SECONDS = 2e-3
 """Runs from this length on are timed in parts."""
 PART_SECONDS = 1e-3
@@ -77,9 +77,9 @@ def interruptions() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
-def counted(quiet: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which rounds count: those on a quiet machine where there are some, or else all."""
-    return quiet if quiet.sum() >= FEWEST_QUIET else np.ones_like(quiet)
+def counted(pace: Samples, fewest: int = FEWEST) -> NDArray[np.bool_]:
+    """Which rounds count, told by the pace beside them: those on a quiet machine, or else the ``fewest`` quietest."""
+    return np.asarray(pace <= np.maximum(QUIET, np.sort(pace, axis=0)[min(fewest, len(pace)) - 1]))
 
 
 def slowdown(pace: Samples) -> Samples:
@@ -123,7 +123,7 @@ class Batches:
 
     def rounds(self) -> tuple[Samples, Samples]:
         """Median seconds of every batch that counts, and the pace beside it: shape (rounds that count,)."""
-        which = counted(self.pace <= QUIET)
+        which = counted(self.pace)
         return np.median(self.samples[which], axis=1), self.pace[which]
 
     def fine_rounds(self) -> Samples:
@@ -131,19 +131,16 @@ class Batches:
         means = np.stack([midmean(batch) for batch in self.samples])
         return np.asarray((means.T / slowdown(self.pace).T).T)
 
-    def quiet(self) -> NDArray[np.bool_]:
-        """Which batches were taken on a quiet machine, of each step: shape (rounds, steps)."""
-        return np.asarray(self._pace_of_steps() <= QUIET)
+    def pace_of_steps(self) -> Samples:
+        """The machine's pace beside every step: shape (rounds, steps)."""
+        return np.broadcast_to(self.pace.reshape(len(self.pace), -1), (len(self.pace), self.samples.shape[2]))
 
     def quiet_steps(self) -> tuple[Samples, Samples]:
         """Seconds of every step and the pace beside it: medians of rounds on a quiet machine, or else the quietest."""
-        means, pace = np.stack([midmean(batch) for batch in self.samples]), self._pace_of_steps()
-        quietest = pace <= np.maximum(QUIET, pace.min(axis=0))
+        means, pace = np.stack([midmean(batch) for batch in self.samples]), self.pace_of_steps()
+        quietest = counted(pace, 1)
         seconds, beside = (np.nanmedian(np.where(quietest, values, np.nan), axis=0) for values in (means, pace))
         return seconds, beside
-
-    def _pace_of_steps(self) -> Samples:
-        return np.broadcast_to(self.pace.reshape(len(self.pace), -1), (len(self.pace), self.samples.shape[2]))
 
 
 @dataclass

@@ -20,7 +20,7 @@ from .cache import write_atomically
 from .machine import Machine
 from .rows import Row, Timing
 
-FORMAT = 4
+FORMAT = 5
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"
@@ -41,6 +41,7 @@ _SCHEMA = pa.schema(
         pa.field("staged", pa.bool_(), nullable=False),
         pa.field("planes", pa.int64(), nullable=False),
         pa.field("together", pa.int64(), nullable=False),
+        pa.field("as_dense", pa.bool_(), nullable=False),
         pa.field("mad_ms", pa.float64(), nullable=False),
         pa.field("samples_ms", pa.list_(pa.float64()), nullable=False),
         pa.field("unstable", pa.bool_(), nullable=False),

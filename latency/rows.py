@@ -35,6 +35,7 @@ class Row:
         staged: Whether it read what a step before it had rearranged.
         planes: Planes that this step made: channels times phases; 0 where there was none or another layer's.
         together: Filters that are computed together; fewer take about as long.
+        as_dense: Whether it took as long as if nothing of what was live had been pruned.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round that counts: on a quiet machine, where there are some.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
@@ -53,6 +54,7 @@ class Row:
     staged: bool
     planes: int
     together: int
+    as_dense: bool
     mad_ms: float
     samples_ms: tuple[float, ...]
     unstable: bool

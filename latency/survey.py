@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..kernels import CompiledNetwork, compile_state
 from ..kernels.pace import QUIET, Pace
 from ..pruning import Pruner, canonical_mapping, live_channels
 from ..pruning.network import Network
 from .batches import (
-    FEWEST_QUIET,
     ROUNDS,
     Allowance,
     Batches,
@@ -191,31 +189,29 @@ class _Subject:
         """Bytes of packed weights."""
         return sum(step.weights_bytes for step in self.compiled.steps)
 
-    def take_steps(self, steps: Samples, quiet: NDArray[np.bool_]) -> None:
+    def take_steps(self, steps: Samples, pace: Samples) -> None:
         """Keep, of every part, the evaluation with the smallest deviation, a quiet one before all others.
-
-        Only rounds on a quiet machine count, where there are some.
 
         Args:
             steps: Ms, shape (rounds, steps).
-            quiet: Whether the machine was quiet, of the same shape.
+            pace: The machine's beside them, of the same shape.
         """
         owners = step_owners(self.compiled.steps)
         stages = np.array([step.op == "stage" for step in self.compiled.steps])
         for part in (*self.weights, ELSEWHERE):
             own = owners == part
-            beside = np.asarray(quiet[:, own].all(axis=1))
+            beside = np.asarray(pace[:, own].max(axis=1, initial=0.0))
             which = counted(beside)
             rounds = steps[which][:, own].sum(axis=1)
-            rank = _rank(rounds, beside)
+            rank = _rank(rounds, beside[which])
             if part not in self.parts or rank < self._ranks[part]:
                 self.parts[part], self._ranks[part] = rounds, rank
                 self.staging[part] = float(np.median(steps[which][:, own & stages].sum(axis=1)))
 
-    def take_whole(self, whole: Samples, quiet: NDArray[np.bool_]) -> None:
+    def take_whole(self, whole: Samples, pace: Samples) -> None:
         """As ``take_steps`` for whole runs; both have the shape (rounds,)."""
-        which = counted(quiet)
-        rank = _rank(whole[which], quiet)
+        which = counted(pace)
+        rank = _rank(whole[which], pace[which])
         if not self.runs.size or rank < self._ranks[_WHOLE]:
             self.runs, self._ranks[_WHOLE] = whole[which], rank
 
@@ -225,15 +221,15 @@ class _Subject:
         return bool(mad > STABLE * max(float(median), dense_ms / 10))
 
 
-def _steps(taken: Batches) -> tuple[Samples, NDArray[np.bool_]]:
-    """Ms of every step in every round, and whether the machine was quiet."""
-    return 1e3 * taken.fine_rounds(), taken.quiet()
+def _steps(taken: Batches) -> tuple[Samples, Samples]:
+    """Ms of every step in every round, and the pace beside it."""
+    return 1e3 * taken.fine_rounds(), taken.pace_of_steps()
 
 
-def _rank(rounds: Samples, quiet: NDArray[np.bool_]) -> tuple[bool, float]:
+def _rank(rounds: Samples, pace: Samples) -> tuple[bool, float]:
     """Of evaluations the one with the lowest rank counts: a quiet one first, then that of the smallest deviation."""
     median, mad = median_and_mad(rounds)
-    return bool(quiet.sum() < FEWEST_QUIET), float(mad) / max(float(median), 1e-9)
+    return bool(pace.max() > QUIET), float(mad) / max(float(median), 1e-9)
 
 
 class _Surveyor:
@@ -298,7 +294,7 @@ class _Surveyor:
             subject.take_steps(*(np.concatenate(each) for each in zip(*map(_steps, rounds), strict=True)))
         for subject, rounds in zip(wholes, whole, strict=True):
             beside = np.concatenate([one.pace for one in rounds])
-            subject.take_whole(1e3 * np.concatenate([one.fine_rounds() for one in rounds]), beside <= QUIET)
+            subject.take_whole(1e3 * np.concatenate([one.fine_rounds() for one in rounds]), beside)
 
     def _unstable(self, subject: _Subject) -> Callable[[str], bool]:
         dense_ms = self.first.whole.ms
@@ -326,5 +322,6 @@ class _Surveyor:
                 staged=steps[name].staged,
                 planes=planes.get(name, 0),
                 together=steps[name].together,
+                as_dense=steps[name].as_dense,
                 unstable=unstable(name),
             )

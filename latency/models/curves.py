@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 Priced = tuple[float, float, float]
 """Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
 
+_AS_DENSE = 0.97
+"""Share of the dense layer's time from which a layer is taken to be computed as if it were dense."""
 _CELLS = 256
 """Equal parts into which a curve is cut, so that it can be read without a search."""
 
@@ -53,32 +55,42 @@ class DensityCurve(Curve):
         points: (share, cost); costs at one share are averaged.
         dense: Cost of the dense layer.
         least: What the layer takes at least.
+        bends: Whether the layer is computed as if it were dense where that is faster: a line through two points goes
+            on until it is as slow as that, and the curve is level up to the first point that is.
     """
 
-    def __init__(self, points: Iterable[tuple[float, Cost]], dense: Cost, least: float = 0.0) -> None:
+    def __init__(
+        self, points: Iterable[tuple[float, Cost]], dense: Cost, least: float = 0.0, bends: bool = False
+    ) -> None:
         at: dict[float, list[Cost]] = {}
         for share, cost in points:
             at.setdefault(round(share, 3), []).append(cost)
         shares = sorted(share for share in at if 0.0 < share < 1.0)
         costs = [*(mean(at[share]) for share in shares), dense]
-        super().__init__(_cut(np.array([*shares, 1.0]), costs, least))
+        super().__init__(_cut(np.array([*shares, 1.0]), costs, least, bends))
 
 
-def _cut(shares: Array, costs: list[Cost], least: float) -> Array:
+def _cut(shares: Array, costs: list[Cost], least: float, bends: bool) -> Array:
     """Per cell ms at its start, ms over its length, error, and how often the input is staged: shape (cells + 1, 4).
 
     Args:
         shares: Ascending, up to 1.
         costs: One per share.
         least: As in ``DensityCurve``.
+        bends: As there.
     """
     # A scheme that is not faster than dense is as slow as measured, and does not become faster towards dense.
     known = isotonic(np.array([cost.ms for cost in costs[:-1]])) if costs[:-1] else np.empty(0)
     known = np.append(known, max([costs[-1].ms, *known[-1:]]))
+    errors, stagings = np.array([cost.error for cost in costs]), np.array([cost.staged for cost in costs])
+    if bends and (bend := _bend(shares, known)):
+        place, at = bend
+        errors = np.insert(errors, place, np.interp(at, shares, errors))
+        stagings = np.insert(stagings, place, np.interp(at, shares, stagings))
+        shares, known = np.insert(shares, place, at), np.insert(known, place, known[place])
     grid = np.arange(_CELLS + 2) / _CELLS
     ms = np.interp(grid, shares, known)
-    error = np.interp(grid, shares, [cost.error for cost in costs])
-    staged = np.interp(grid, shares, [cost.staged for cost in costs])
+    error, staged = np.interp(grid, shares, errors), np.interp(grid, shares, stagings)
     first = float(shares[0])
     if first < 1.0:
         beyond = grid < first
@@ -89,7 +101,22 @@ def _cut(shares: Array, costs: list[Cost], least: float) -> Array:
     return np.stack([ms[:-1], np.diff(ms), error[:-1], staged[:-1]], axis=1)
 
 
-def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array:
+def _bend(shares: Array, known: Array) -> tuple[int, float] | None:
+    """Where a layer becomes as slow as if it were dense, and is computed so: before which point, and at what share.
+
+    Until there the line through the two measured points before goes on.
+    """
+    place = int(np.argmax(known >= _AS_DENSE * known[-1]))
+    if place < 2:
+        return None
+    rise, run = known[place - 1] - known[place - 2], shares[place - 1] - shares[place - 2]
+    if rise <= 0.0:
+        return None
+    at = float(shares[place - 1] + (known[place] - known[place - 1]) * run / rise)
+    return (place, at) if at < shares[place] else None
+
+
+def misses(points: list[tuple[float, Cost]], dense: Cost, least: float, bends: bool) -> Array:
     """How far each point lies from the curve through the others, in ms: shape (points, 2), the miss and the cost.
 
     Points below all others' shares are left out: a curve is not asked to tell them.
@@ -98,7 +125,7 @@ def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array
     for index, (share, cost) in enumerate(points):
         others = points[:index] + points[index + 1 :]
         if others and share >= min(other for other, _ in others):
-            found.append((DensityCurve(others, dense, least).at(share)[0] - cost.ms, cost.ms))
+            found.append((DensityCurve(others, dense, least, bends).at(share)[0] - cost.ms, cost.ms))
     return np.array(found).reshape(-1, 2)
 
 

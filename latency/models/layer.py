@@ -20,6 +20,7 @@ from ..rows import Row, kept_share, standard_error
 from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
 
 _FULL = 0.75
+_WHOLE = 0.97
 _NEVER = 1e-9
 K = TypeVar("K")
 
@@ -56,14 +57,17 @@ class LayerCosts:
         whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == full]
         self._dense = steady_mean([*narrow[full], *whole])
         self._whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
-        sparse = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
+        chosen = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
+        sparse = {scheme: list(filter(self._tells, own)) or own for scheme, own in chosen.items()}
         self._together = {scheme: computed_together(own, _rate) for scheme, own in sparse.items()}
         points = {
             scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
             for scheme, own in sparse.items()
         }
-        self._curves = {scheme: DensityCurve(own, self._dense, least) for scheme, own in points.items()}
-        self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
+        self._curves = {scheme: DensityCurve(own, self._dense, least, True) for scheme, own in points.items()}
+        self.misses = np.concatenate(
+            [np.empty((0, 2)), *(misses(own, self._dense, least, True) for own in points.values())]
+        )
         self.paid = [row for row in rows if row.planes]
         self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
 
@@ -94,6 +98,13 @@ class LayerCosts:
         whole = reads_alone and scheme.removes == "channels"
         together = self._computed_together(choice) / self._layer.out_channels
         return self.pricing.option(choice.scheme, choice.rate, effect, density, together, whole, curve, unmeasured)
+
+    def _tells(self, row: Row) -> bool:
+        """Whether a row tells what its scheme costs.
+
+        Where neighbours take channels and what is left is computed as if it were dense, it tells what that costs.
+        """
+        return not row.as_dense or row.kept >= _WHOLE * kept_share(self._layer, row.choice)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
         """The input channels of which no unit is kept, by chance."""

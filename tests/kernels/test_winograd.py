@@ -137,6 +137,26 @@ def test_inputs_that_nobody_reads_are_left_out(run_with: Any, tasks_of: TasksOf)
         assert torch.equal(result, expected), str(candidate)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("seed", range(6))
+def test_inputs_that_no_tap_reads_are_left_out(seed: int, stride: int, run_with: Any, tasks_of: TasksOf) -> None:
+    """Columns pruned at random, and a NaN at every input that only pruned weights touch."""
+    conv = nn.Conv2d(6, 8, 3, stride, padding=1, bias=False)
+    images = with_integers(conv, (9, 8))[:1]
+    with torch.no_grad():
+        conv.weight *= torch.rand((1, 6, 3, 3), generator=torch.Generator().manual_seed(seed)) > 0.1 * (1 + seed % 3)
+        expected = conv(images)
+        outputs = torch.ones_like(expected)
+        reached = nn.grad.conv2d_input(images.shape, conv.weight.abs(), outputs, stride=stride, padding=1)
+        unpruned = nn.grad.conv2d_input(images.shape, torch.ones_like(conv.weight), outputs, stride=stride, padding=1)
+        images[(reached == 0) & (unpruned > 0)] = torch.nan
+    (task,) = tasks_of(nn.Sequential(conv), images, isas()[0])
+    assert bool(images.isnan().any()) == (task.filtering is None)
+    for candidate in enumerate_candidates(task, isas()[0]):
+        result = run_with(nn.Sequential(conv), images, isas()[0], lambda _, chosen=candidate: chosen)
+        assert torch.equal(result, expected), str(candidate)
+
+
 @pytest.mark.parametrize(
     "conv",
     [
@@ -154,12 +174,19 @@ def test_not_a_choice(conv: nn.Conv2d, tasks_of: TasksOf) -> None:
 
 
 def test_what_is_pruned_is_computed_as_it_is(tasks_of: TasksOf) -> None:
-    """Taps that nobody reads must not be read, and few weights are fewer products without."""
+    """Inputs that nobody reads must not be read, and few weights are fewer products without."""
     conv = nn.Conv2d(4, 4, 3, padding=1)
     images = with_integers(conv, (12, 12))
     with torch.no_grad():
         conv.weight[:, 1, 0, 2] = 0
+        assert ways(tasks_of(nn.Sequential(conv), images)[0], "portable")
+        conv.weight[:, 1, :2, 1:] = 0  # all that reads the pixel of a corner
     assert tasks_of(nn.Sequential(conv), images)[0].filtering is None
+    strided = nn.Conv2d(4, 4, 3, 2, padding=1)
+    with_integers(strided, (12, 12))
+    with torch.no_grad():
+        strided.weight[:, 2, 1] = 0  # every second row
+    assert tasks_of(nn.Sequential(strided), images)[0].filtering is None
     images = with_integers(conv, (12, 12))
     with torch.no_grad():
         conv.weight[torch.arange(4), torch.arange(4)] = 0

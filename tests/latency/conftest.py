@@ -48,6 +48,7 @@ class FakeStep:
     staged: bool = False
     weights_bytes: int = 0
     together: int = 1
+    as_dense: bool = False
 
 
 @dataclass

@@ -16,6 +16,21 @@ def test_a_curve_is_linear_between_measured_points(share: float, ms: float) -> N
     assert CURVE.at(share)[1] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("share", "ms"), [(0.125, 1.0), (0.25, 2.0), (0.375, 3.0), (0.5, 4.0), (0.625, 4.0), (1.0, 4.0)]
+)
+def test_a_layer_is_as_slow_as_if_dense_at_most(share: float, ms: float) -> None:
+    points = [(0.125, Cost(1.0, 0.1)), (0.25, Cost(2.0, 0.1)), (0.75, Cost(3.95, 0.1))]
+    assert DensityCurve(points, Cost(4.0, 0.1), bends=True).at(share)[0] == pytest.approx(ms, rel=0.02)
+
+
+def test_a_curve_that_does_not_reach_dense_sooner_stays_as_it_is() -> None:
+    points = [(0.25, Cost(1.0, 0.1)), (0.5, Cost(1.5, 0.1))]
+    for share in np.linspace(0.0, 1.0, 50):
+        curves = [DensityCurve(points, Cost(4.0, 0.1), bends=bends).at(share) for bends in (False, True)]
+        assert curves[0] == curves[1]
+
+
 def test_costs_at_one_share_are_averaged() -> None:
     curve = DensityCurve([(0.5, Cost(1.0, 0.3, 0.2)), (0.5, Cost(3.0, 0.4, 0.4))], Cost(4.0, 0.1))
     found = curve.at(0.5)
