@@ -186,3 +186,15 @@ def test_rearranging_many_channels_costs_more_for_each(wide: Network, profiles: 
         staging = staging_curve([row for row in known if row.planes], lambda row: float(row.planes))
         for share in sorted({row.planes / most for row in rows if row.planes}):
             assert staging.at(share)[0] == pytest.approx(share**2, abs=0.02)
+
+
+def test_what_is_computed_as_if_dense_beside_narrow_neighbours_tells_nothing(
+    wide: Network, profiles: dict[str, Profile]
+) -> None:
+    profile = profiles["table"]
+    known = [row for row in profile.survey.rows if row.mixed and row.choice.scheme == "simd:8" and row.kept > 0.1]
+    odd = replace(known[0], kept=known[0].kept / 2, ms=10 * known[0].ms, planes=0, as_dense=True)
+    mapping = Mapping({odd.layer: Choice("simd:8", 2 * odd.choice.rate)})
+    for row, same in ((odd, True), (replace(odd, as_dense=False), False)):
+        skewed = replace(profile, survey=replace(profile.survey, rows=(*profile.survey.rows, row)))
+        assert (skewed.predict(wide, mapping) == profile.predict(wide, mapping)) == same
