@@ -98,8 +98,9 @@ class Task:
 
     def as_dense(self, candidate: Candidate) -> bool:
         """Whether a candidate takes as long as if nothing were pruned."""
-        more = candidate.family == "winograd" or self.dense_matrix.mask.sum() > self.matrix.mask.sum()
-        return candidate.dense and bool(more)
+        if not candidate.dense or candidate.family == "winograd":
+            return candidate.dense
+        return bool(self.dense_matrix.mask.sum() > self.matrix.mask.sum())
 
     def reads_staged(self, family: Family) -> bool:
         """Whether a family reads the rearranged input."""

@@ -64,9 +64,9 @@ class LayerCosts:
             scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
             for scheme, own in sparse.items()
         }
-        self._curves = {scheme: DensityCurve(own, self._dense, least, True) for scheme, own in points.items()}
+        self._curves = {scheme: DensityCurve(own, self._dense, least, bends=True) for scheme, own in points.items()}
         self.misses = np.concatenate(
-            [np.empty((0, 2)), *(misses(own, self._dense, least, True) for own in points.values())]
+            [np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())]
         )
         self.paid = [row for row in rows if row.planes]
         self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
