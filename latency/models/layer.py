@@ -65,9 +65,7 @@ class LayerCosts:
             for scheme, own in sparse.items()
         }
         self._curves = {scheme: DensityCurve(own, self._dense, least, bends=True) for scheme, own in points.items()}
-        self.misses = np.concatenate(
-            [np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())]
-        )
+        self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
         self.paid = [row for row in rows if row.planes]
         self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
 
