@@ -117,7 +117,7 @@ def _bend(shares: Array, known: Array) -> tuple[int, float] | None:
 
 
 def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array:
-    """How far each point lies from the layer's curve through the others, in ms: shape (points, 2), the miss and the cost.
+    """How far each point lies from the curve through the others, in ms: shape (points, 2), the miss and the cost.
 
     Points below all others' shares are left out: a curve is not asked to tell them.
     """
