@@ -28,7 +28,7 @@ WARM_SECONDS = 10 * BATCH_SECONDS
 WARM_RUNS = 3
 """Fewest counted runs in a batch whose steps are timed: networks run again and again, with warm caches."""
 FEWEST = 3
-"""Rounds that count at least: those on a quiet machine, or else the quietest."""
+"""Rounds of a step that count at least: those on a quiet machine, or else the quietest."""
 LONG_SECONDS = 2e-3
 """Runs from this length on are timed in parts."""
 PART_SECONDS = 1e-3
@@ -122,8 +122,8 @@ class Batches:
     pace: Samples
 
     def rounds(self) -> tuple[Samples, Samples]:
-        """Median seconds of every batch that counts, and the pace beside it: shape (rounds that count,)."""
-        which = counted(self.pace)
+        """Median seconds of every batch that counts, of most at least, and the pace beside it: shape (those rounds,)."""
+        which = counted(self.pace, len(self.pace) // 2 + 1)
         return np.median(self.samples[which], axis=1), self.pace[which]
 
     def fine_rounds(self) -> Samples:

@@ -56,7 +56,7 @@ class Measurement:
         samples_ms: Every run as it was, in order, ``batch`` of them per batch.
         batch: Runs per batch.
         threads: Threads of the network.
-        pace: How many times slower than at its quietest the machine was, median over the batches that count.
+        pace: How many times slower than at its quietest the machine was, at most, beside the batches that count.
         unstable: Whether no evaluation reached a relative MAD of 1 %.
         disturbed: Whether the machine was more than 3 % slower than at its quietest beside the batches that count:
             something else computes on it.
@@ -137,7 +137,7 @@ def steadiest(samplers: Sequence[Sampler], batches: Sequence[int], evaluations: 
     smallest = (True, math.inf)
     for _ in range(evaluations):
         taken = interleave(samplers, batches, ROUNDS, rng, pace)
-        disturbed = any(float(np.median(one.rounds()[1])) > QUIET for one in taken)
+        disturbed = any(float(one.rounds()[1].max()) > QUIET for one in taken)
         worst = disturbed, max(_relative_mad(one.rounds()[0]) for one in taken)
         if worst < smallest:
             best, smallest = taken, worst
@@ -155,7 +155,7 @@ def _summarise(taken: Batches, threads: int, where: Machine) -> Measurement:
     milliseconds = taken.samples * 1e3
     rounds, beside = taken.rounds()
     median, mad = median_and_mad(1e3 * rounds)
-    pace = float(np.median(beside))
+    pace = float(beside.max())
     return Measurement(
         median_ms=float(median),
         mad_ms=float(mad),
