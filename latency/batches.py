@@ -122,7 +122,7 @@ class Batches:
     pace: Samples
 
     def rounds(self) -> tuple[Samples, Samples]:
-        """Median seconds of every batch that counts, at least most of them, and the pace beside: shape (rounds,) each."""
+        """Median seconds of the batches that count, most of them at least, and the pace beside: shape (rounds,)."""
         which = counted(self.pace, len(self.pace) // 2 + 1)
         return np.median(self.samples[which], axis=1), self.pace[which]
 
