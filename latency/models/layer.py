@@ -21,6 +21,7 @@ from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
 
 _FULL = 0.75
 _WHOLE = 0.97
+"""Share of the weights that a choice keeps by itself: where so many are left, neighbours take next to none."""
 _NEVER = 1e-9
 K = TypeVar("K")
 
