@@ -9,10 +9,12 @@ from .layout import Geometry, Layout, Phase, Staging, Taps, taps, walks_rows
 from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
-MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
+MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights,
+FAR = 0.3  # and the convolution takes longer by this share
 TILE = 3  # vectors of pixels
 STEP = 300  # vectors: copying them takes as long as starting a step
 KEPT = 0.25  # share of the weights that are assumed to be left
+REST, REST_PIXEL = 0.6, 0.1  # vectors of pixels that those beyond the last whole one, and each of them, cost as much as
 
 
 def plan_layout(lowered: Lowered, lanes: int) -> Layout:
@@ -161,7 +163,7 @@ class _Planner:
         channels, shifted = reading.channels, len(reading.phases(True))
         rows = [y for _, y in reading.steps()[0]] or [0]  # none where all meet padding only
         if shifted * channels * (TILE * self._lanes + (max(rows) - min(rows)) * narrow) > MOST_READ:
-            return -math.inf
+            saved -= FAR * reading.kept * vectors
         copies = shifted - (len(reading.phases(False)) if reading.strided else 0)
         return saved - COPY * (copies * channels * vectors + STEP)
 
@@ -231,7 +233,7 @@ def flat_vectors(size: tuple[int, int], pitch: int, lanes: int) -> float:
     whole, rest = divmod((size[0] - 1) * pitch + size[1], lanes)
     if not whole:
         return math.prod(size) / lanes
-    return whole + (rest / lanes if rest <= lanes // 2 else 1.0)
+    return whole + (min(1.0, REST + REST_PIXEL * rest) if rest else 0.0)
 
 
 def _beyond(taps: Taps, size: int, outputs: int, stride: int) -> tuple[int, int]:

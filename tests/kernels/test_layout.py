@@ -105,7 +105,7 @@ def test_margins_stay_where_copies_cost_more() -> None:
     assert pitches == {"resnet50": {7}, "mobilenetv2": {7}, "few": {8}}
 
 
-@pytest.mark.parametrize(("lanes", "vectors"), [(16, (3 + 1 / 16, 3 + 7 / 16)), (8, (6.125, 7.0)), (4, (12.25, 14.0))])
+@pytest.mark.parametrize(("lanes", "vectors"), [(16, (3.7, 4.0)), (8, (6.7, 7.0)), (4, (12.7, 13.9))])
 def test_what_margins_cost_depends_on_the_lanes(lanes: int, vectors: tuple[float, float]) -> None:
     assert tuple(flat_vectors((7, 7), pitch, lanes) for pitch in (7, 8)) == pytest.approx(vectors)
 
