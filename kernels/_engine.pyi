@@ -40,8 +40,9 @@ class Tile:
 class Filtering:
     def __init__(
         self,
-        rows: npt.NDArray[np.int32],
-        columns: npt.NDArray[np.int32],
+        cell: int,
+        rows: Sequence[tuple[Sequence[int], npt.NDArray[np.float32]]],
+        columns: Sequence[tuple[Sequence[int], npt.NDArray[np.float32]]],
         components: tuple[int, int],
         step: tuple[int, int],
         padding: tuple[int, int],

@@ -19,8 +19,8 @@ class Candidate:
         lanes: Floats per vector.
         size: Filters that share a list.
         vectors: Vectors per tile: of pixels, or of output channels.
-        rows: Output rows per tile (``channels``); pairs of rows per band (``winograd``).
-        columns: Output columns per tile (``channels``).
+        rows: Output rows per tile (``channels``); rows of cells per band (``winograd``).
+        columns: Output columns per tile (``channels``), or per cell (``winograd``).
         joined: Rows of the output, with nothing between them, that are walked as one (``channels``).
         rest: Pixels beyond the last vector of a plane, computed with filters in the lanes (``pixels``, ``winograd``);
             0: their vector is computed like the others.
@@ -67,12 +67,12 @@ class Candidate:
     @property
     def products(self) -> Candidate:
         """How the products of Winograd's filtering are summed up."""
-        return replace(self, family="pixels", rows=1, dense=False)
+        return replace(self, family="pixels", rows=1, columns=1, dense=False)
 
     def __str__(self) -> str:
         if self.family != "channels":
             tile = f"{self.size}x{self.vectors}v{self.lanes}" + (f"+{self.rest}" if self.rest else "")
-            tile += f" bands of {self.rows}" if self.family == "winograd" else ""
+            tile += f" bands of {self.rows} by {self.columns}" if self.family == "winograd" else ""
         else:
             tile = f"{self.size}c{self.lanes}x{self.rows}x{self.columns}" + (
                 f"/{self.joined}" if self.joined > 1 else ""

@@ -17,7 +17,11 @@ from .winograd import Filtering
 SPARSE_SPEED = 0.6
 """Multiply-adds per second by lists of kept weights, of those of dense products, at worst."""
 MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
-BANDS = (1024 * 1024, 256 * 1024)  # bytes of the second-level cache for a band of transformed planes
+BANDS = (
+    1536 * 1024,
+    1024 * 1024,
+    512 * 1024,
+)  # bytes, more or less of the second-level cache, for a band of transformed planes
 
 
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
@@ -29,8 +33,8 @@ def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
     for lanes, pixel, rests, channel in _engine.families(isa):
         if not task.target.is_vector and (task.convolution.stride == (1, 1) or task.staging is not None):
             yield from _pixel_candidates(task, lanes, pixel, rests, most)
-        if task.filtering is not None:
-            yield from _winograd_candidates(task, task.filtering, lanes, pixel, rests)
+        for filtering in task.filterings.values():
+            yield from _winograd_candidates(task, filtering, lanes, pixel, rests)
         yield from _channel_candidates(task, lanes, channel, most)
 
 
@@ -73,13 +77,13 @@ def _winograd_candidates(
         planes = filtering.geometry(1, band)
         for size, widest in tiles.items():
             if size < 2 * filtering.chunk:
-                plain = Candidate("winograd", lanes, size, widest, rows=band, dense=True)
+                plain = Candidate("winograd", lanes, size, widest, band, filtering.cell, dense=True)
                 yield _fitted(plain, planes, rests.get(size, 0))
 
 
 def _bands(filtering: Filtering) -> list[int]:
-    """Pairs of rows of which the second-level cache, or a part of it, holds what lies in between."""
-    rows, columns = filtering.pairs
+    """Rows of cells of which the second-level cache, or a part of it, holds what lies in between."""
+    rows, columns = filtering.cells
     each = 4 * sum(filtering.planes) * columns
     counts = {-(-rows // max(1, memory // each)) for memory in BANDS}
     return sorted(band for band in {-(-rows // count) for count in counts} if band * each <= MOST_BYTES)

@@ -47,12 +47,11 @@ def estimate(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates
 
 def _winograd(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rates]) -> float:
     """Cycles of the products of all bands, and of transforming inputs and sums."""
-    f = task.filtering
-    assert f is not None
-    rows, columns = f.pairs
+    f = task.filterings[candidate.columns]
+    rows, columns = f.cells
     vectors = rows * -(-columns // candidate.lanes)
     inputs, sums = (planes * vectors * cost for planes, cost in zip(f.planes, (SPREAD, MERGE), strict=True))
-    products = -(-rows // candidate.rows) * estimate(task.products(candidate.rows), candidate.products, rates)
+    products = -(-rows // candidate.rows) * estimate(task.products(candidate), candidate.products, rates)
     return products + inputs + sums * len(f.weight) / f.chunk
 
 

@@ -34,8 +34,7 @@ class Place:
 def scratch_size(task: Task, candidate: Candidate) -> int:
     """Floats that a thread needs: to transform inputs, or to copy a tile's and to leave its sums between passes."""
     if candidate.family == "winograd":
-        assert task.filtering is not None
-        return task.filtering.memory(candidate.rows)
+        return task.filterings[candidate.columns].memory(candidate.rows)
     rows = task.panel(candidate).shape[1] if candidate.panel else 0
     slots = len(task.structure(candidate).runs.order) if candidate.passes > 1 else 0
     return (rows + slots) * candidate.tile_floats
@@ -73,14 +72,13 @@ def add_convolution(program: _engine.Program, task: Task, candidate: Candidate, 
 
 def _add_winograd(program: _engine.Program, task: Task, candidate: Candidate, packed: Packed, place: Place) -> None:
     """Append a step by Winograd's minimal filtering. Its sums lie in memory chunk by chunk, each from the beginning."""
-    f = task.filtering
-    assert f is not None
-    c, products = candidate.products, task.products(candidate.rows)
-    rows, columns = (np.array([(t.first, t.second, t.sign) for t in terms], np.int32) for terms in f.terms)
+    f = task.filterings[candidate.columns]
+    c, products = candidate.products, task.products(candidate)
+    rows, columns = ([(part.inputs.tolist(), part.factors) for part in parts] for parts in f.parts)
     filtering = _engine.Filtering(
-        rows, columns, (len(f.components[0]), len(f.components[1])), f.stride, f.padding, f.channels.tolist(),
+        f.cell, rows, columns, (len(f.components[0]), len(f.components[1])), f.stride, f.padding, f.channels.tolist(),
         candidate.rows, f.chunk, products.source.stride, task.convolution.bias, task.clamp,
     )  # fmt: skip
-    filters = products.filters(replace(packed, rows=packed.rows % f.planes[1]))
+    filters = products.filters(replace(packed, rows=f.slots[packed.rows]))
     tile = _engine.Tile(c.lanes, c.vectors, 1, 1, 1, c.rest, 1, c.runs_outer)
     program.winograd_conv(filters, filtering, tile, place.source, place.target, place.residual, place.clear)

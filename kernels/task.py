@@ -29,7 +29,7 @@ from .pack import (
     similar_order,
     union_counts,
 )
-from .winograd import Filtering
+from .winograd import POINTS, Filtering
 
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 
@@ -193,21 +193,22 @@ class Task:
         return {staged: np.sort(offsets[0, : self.tap_count]) for staged, offsets in read.items()}
 
     @cached_property
-    def filtering(self) -> Filtering | None:
-        """How Winograd's minimal filtering computes it, or None: where that is no gain, or no weight reads some input.
+    def filterings(self) -> dict[int, Filtering]:
+        """How Winograd's minimal filtering computes it, by the outputs of a cell; none if some input is never read.
 
         The transformed inputs are sums of what several taps read: what no weight reads must not be among them.
         """
         c = self.convolution
         if len(c.inputs) > 1 or c.dilation != (1, 1) or self.target.shape[1:] == (1, 1):
-            return None
+            return {}
         used = self.used.reshape(-1, *c.weight.shape[2:])
         read = used.any(axis=(1, 2))
         readers = np.einsum("cst,as,bt->cab", used[read].astype(np.int32), self._reading(0), self._reading(1))
         if not read.any() or not readers.all():
-            return None
-        found = Filtering(c.weight[:, read], c.inputs[0, read], self.target.shape[1:], c.stride, c.padding)
-        return found if found.is_worth_it else None
+            return {}
+        kept, size = (c.weight[:, read], c.inputs[0, read]), self.target.shape[1:]
+        found = {cell: Filtering(cell, *kept, size, c.stride, c.padding) for cell in POINTS}
+        return {cell: filtering for cell, filtering in found.items() if filtering.is_worth_it}
 
     def _reading(self, axis: int) -> npt.NDArray[np.int32]:
         """(kinds, taps): by which taps a row, or column, of the input is read; of those that are, each kind once."""
@@ -218,23 +219,24 @@ class Task:
         reads[places[inside], np.nonzero(inside)[1]] = 1
         return np.unique(reads[reads.any(axis=1)], axis=0)
 
-    def products(self, band: int) -> Task:
-        """The products of Winograd's minimal filtering of a band of pairs of rows."""
-        assert self.filtering is not None
-        if band not in self._products:
-            c, (inputs, _) = self.filtering.products, self.filtering.planes
-            source, target = (self.filtering.geometry(planes, band) for planes in (inputs, len(c.weight)))
-            self._products[band] = Task(c, NO_CLAMP, source, target, None, None)
-        return self._products[band]
+    def products(self, candidate: Candidate) -> Task:
+        """The products of Winograd's minimal filtering of a band of rows of cells."""
+        filtering, band = self.filterings[candidate.columns], candidate.rows
+        key = filtering.cell, band
+        if key not in self._products:
+            c, (inputs, _) = filtering.products, filtering.planes
+            source, target = (filtering.geometry(planes, band) for planes in (inputs, len(c.weight)))
+            self._products[key] = Task(c, NO_CLAMP, source, target, None, None)
+        return self._products[key]
 
     @cached_property
-    def _products(self) -> dict[int, Task]:
+    def _products(self) -> dict[tuple[int, int], Task]:
         return {}
 
     def structure(self, candidate: Candidate) -> Structure:
         """What a candidate computes: remembered, since many candidates share it."""
         if candidate.family == "winograd":
-            return self.products(candidate.rows).structure(candidate.products)
+            return self.products(candidate).structure(candidate.products)
         key = (candidate.size, candidate.run_lanes, candidate.reordered, candidate.dense)
         if key not in self._structures:
             matrix = self.dense_matrix if candidate.dense else self.matrix
@@ -253,7 +255,7 @@ class Task:
     def packed(self, candidate: Candidate) -> Packed:
         """The lists and weights of a candidate."""
         if candidate.family == "winograd":
-            return self.products(candidate.rows).packed(candidate.products)
+            return self.products(candidate).packed(candidate.products)
         structure = self.structure(candidate)
         offsets = self._offsets(candidate.family)
         if candidate.family == "rows":

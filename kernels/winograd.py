@@ -1,18 +1,18 @@
-"""Winograd's minimal filtering: dense kernels with fewer multiplications, two by two outputs at a time.
+"""Winograd's minimal filtering: dense kernels with fewer multiplications, a square of outputs at a time.
 
-Along one axis two outputs of a filter with three taps take four multiplications instead of six, F(2, 3), and of two
-taps three instead of four, F(2, 2) (Winograd 1980; nested for two axes: Lavin and Gray, CVPR 2016, section 4.1). More
-taps are cut into threes and twos, and those that a stride sets apart belong to phases of the input. All are written so
-that they add up alike, whatever the kernel, from four components:
-
-    first output  = m0 + m1 + m2
-    second output = m1 - m2 - m3
+Along one axis, ``cell`` outputs of a filter with r taps take cell + r - 1 multiplications instead of cell * r, F(cell, r)
+(Winograd 1980; nested for two axes: Lavin and Gray, CVPR 2016, section 4). They are made as Toom and Cook multiply
+polynomials: each stands for a point, and the outputs are values there put together. More than three taps are cut into
+threes and twos, and those that a stride sets apart belong to phases of the input. All use the first of the same points
+and the point at infinity, so that they add up alike, whatever the kernel: output i is the sum over components of the
+i-th power of their points, and the last output has that of infinity besides.
 
 A component sums products over all its terms and all input channels: a 1x1 convolution of transformed inputs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -20,6 +20,7 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial.polynomial import polyfromroots
 
 from . import _engine
 from .layout import LINE, Geometry, align
@@ -28,57 +29,52 @@ from .operations import Convolution, Ints
 CHUNK = 32  # filters whose sums are kept until they become outputs
 WORTH = 0.8  # multiplications of those of the plain convolution, from which it is no gain
 MOST_TAPS, MOST_PADDING = 16, 1024  # of a kernel along one axis: larger ones would be cut into very many terms
+POINTS = {2: (0, 1, -1), 4: (0, 1, -1, 2, -2)}
+"""The finite points of three taps, by outputs of a cell; fewer taps leave out the last ones."""
 
 
 @dataclass(frozen=True)
-class Term:
-    """A product along one axis.
+class Part:
+    """F(cell, r) of some taps of a kernel along one axis: as many products as inputs.
 
     Attributes:
-        component: That it is added to.
-        first: Index of an input, of those that two outputs read.
-        second: Another, ``sign`` times of which is added to it.
-        sign: 1, -1, or 0 where the first stands alone.
-        taps: What each tap of the kernel contributes to its weight.
+        inputs: (n,): those that a cell reads for these taps, counted from the first that it reads at all.
+        components: (n,): that the products are added to.
+        factors: (n, n): of the inputs, in each product.
+        taps: (n, kernel): what each tap contributes to the weight of each product.
     """
 
-    component: int
-    first: int
-    second: int
-    sign: int
-    taps: tuple[float, ...]
+    inputs: Ints
+    components: Ints
+    factors: npt.NDArray[np.float32]
+    taps: npt.NDArray[np.float64]
 
 
 @cache
-def make_terms(kernel: int, stride: int) -> tuple[Term, ...]:
-    """The products of two outputs of a filter along one axis, by component."""
-    found: list[Term] = []
+def make_parts(kernel: int, stride: int, cell: int) -> tuple[Part, ...]:
+    """How ``cell`` outputs of a filter are computed along one axis."""
+    found: list[Part] = []
     for phase in range(min(stride, kernel)):
         taps = list(range(phase, kernel, stride))
         while taps:
             count = 3 if len(taps) == 3 or len(taps) > 4 else min(2, len(taps))
-            found += _filter(taps[:count], kernel, stride)
+            found.append(_filter(taps[:count], kernel, stride, cell))
             taps = taps[count:]
-    return tuple(sorted(found, key=lambda term: term.component))
+    return tuple(found)
 
 
-def _filter(taps: Sequence[int], kernel: int, stride: int) -> list[Term]:
-    d = [taps[0] + i * stride for i in range(4)]
-
-    def term(component: int, first: int, second: int, sign: int, *weights: float) -> Term:
-        spread = dict(zip(taps, weights, strict=True))
-        return Term(component, d[first], d[second], sign, tuple(spread.get(t, 0.0) for t in range(kernel)))
-
-    if len(taps) == 3:
-        return [
-            term(0, 0, 2, -1, 1, 0, 0),
-            term(1, 1, 2, 1, 0.5, 0.5, 0.5),
-            term(2, 2, 1, -1, 0.5, -0.5, 0.5),
-            term(3, 1, 3, -1, 0, 0, 1),
-        ]
-    if len(taps) == 2:
-        return [term(0, 0, 1, -1, 1, 0), term(1, 1, 1, 0, 1, 1), term(3, 1, 2, -1, 0, 1)]
-    return [term(0, 0, 0, 0, 1), term(3, 1, 1, 0, -1)]
+def _filter(taps: Sequence[int], kernel: int, stride: int, cell: int) -> Part:
+    """For each point, inputs by the polynomial that is zero at all others, weights by the powers of the point."""
+    points, count = POINTS[cell][: cell + len(taps) - 2], cell + len(taps) - 1
+    factors, weights = np.zeros((count, count)), np.zeros((count, kernel))
+    for i, point in enumerate(points):
+        others = [p for p in points if p != point]
+        scale = math.prod(point - p for p in others)
+        factors[i, :-1] = polyfromroots(others) * math.copysign(1, scale)
+        weights[i, taps] = [point**j / abs(scale) for j in range(len(taps))]
+    factors[-1], weights[-1, taps[-1]] = polyfromroots(points), 1.0
+    components = np.array([*range(len(points)), cell + 1])
+    return Part(taps[0] + stride * np.arange(count), components, factors.astype(np.float32), weights)
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,7 @@ class Filtering:
     """How one convolution is computed that way.
 
     Attributes:
+        cell: Outputs along each axis that are computed together.
         weight: (filters, channels, kernel height, kernel width).
         channels: (channels,): of the input.
         outputs: Height and width of the output.
@@ -93,6 +90,7 @@ class Filtering:
         padding: Rows above and below, columns left and right.
     """
 
+    cell: int
     weight: npt.NDArray[np.float32]
     channels: Ints
     outputs: tuple[int, int]
@@ -100,21 +98,27 @@ class Filtering:
     padding: tuple[int, int]
 
     @property
-    def terms(self) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    def parts(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         """Of rows, and of columns."""
-        height, width = self.weight.shape[2:]
-        return make_terms(height, self.stride[0]), make_terms(width, self.stride[1])
+        (height, width), (down, along) = self.weight.shape[2:], self.stride
+        return make_parts(height, down, self.cell), make_parts(width, along, self.cell)
+
+    @property
+    def terms(self) -> tuple[Ints, Ints]:
+        """The component of every product along an axis, part by part: of rows, and of columns."""
+        rows, columns = (np.concatenate([part.components for part in parts]) for parts in self.parts)
+        return rows, columns
 
     @property
     def components(self) -> tuple[list[int], list[int]]:
         """Those that are used, of rows and of columns."""
-        rows, columns = (sorted({term.component for term in terms}) for terms in self.terms)
+        rows, columns = (sorted({*terms.tolist()}) for terms in self.terms)
         return rows, columns
 
     @property
-    def pairs(self) -> tuple[int, int]:
-        """Pairs of rows and of columns of the output."""
-        return -(-self.outputs[0] // 2), -(-self.outputs[1] // 2)
+    def cells(self) -> tuple[int, int]:
+        """Cells of rows and of columns of the output."""
+        return -(-self.outputs[0] // self.cell), -(-self.outputs[1] // self.cell)
 
     @property
     def chunk(self) -> int:
@@ -132,40 +136,48 @@ class Filtering:
         """Multiplications, of those of the plain convolution."""
         rows, columns = self.terms
         height, width = self.weight.shape[2:]
-        return len(rows) * len(columns) / (4 * int(height) * int(width))
+        return len(rows) * len(columns) / (self.cell**2 * int(height) * int(width))
 
     @property
     def is_worth_it(self) -> bool:
         """Whether there are kernels for it, and a gain."""
-        kinds = all({0, 1, 3} <= set(used) for used in self.components)
+        kinds = all({*range(self.cell), self.cell + 1} <= set(used) for used in self.components)
         small = max(self.weight.shape[2:]) <= MOST_TAPS and max(self.padding) <= MOST_PADDING
         return kinds and small and max(self.stride) <= _engine.MAX_WINOGRAD_STEP and self.share < WORTH
 
     def geometry(self, planes: int, band: int) -> Geometry:
-        """So many planes of a band of pairs of rows; vectors may run over the end of each."""
-        pixels = band * self.pairs[1]
+        """So many planes of a band of rows of cells; vectors may run over the end of each."""
+        pixels = band * self.cells[1]
         return Geometry((planes, 1, pixels), pixels + LINE, 0, 0)
 
     def memory(self, band: int) -> int:
-        """Floats that a thread needs for a band of pairs of rows: planes in between, and lines to take rows apart."""
+        """Floats that a thread needs for a band of rows of cells: planes in between, and to transform rows."""
         rows, columns = (
-            max(2 * stride, *(max(term.first, term.second) + 1 for term in terms))
-            for terms, stride in zip(self.terms, self.stride, strict=True)
+            max(self.cell * stride, *(int(part.inputs[-1]) + 1 for part in parts))
+            for parts, stride in zip(self.parts, self.stride, strict=True)
         )
-        phases = 2 * self.stride[1]
-        line = align(self.pairs[1] + -(-columns // phases) + self.padding[1]) + LINE
-        return sum(self.planes) * self.geometry(1, band).stride + (rows + 2) * phases * line
+        phases = self.cell * self.stride[1]
+        line = align(self.cells[1] + (columns - 1) // phases) + LINE
+        lines = rows * (len(self.terms[1]) + phases) + 2 * phases
+        return sum(self.planes) * self.geometry(1, band).stride + lines * line
+
+    @property
+    def slots(self) -> npt.NDArray[np.int32]:
+        """(products' filters,): the plane of sums that each is kept in: those of a filter lie together."""
+        each = self.planes[1] // self.chunk
+        sizes = [len(self.weight[start : start + self.chunk]) for start in range(0, len(self.weight), self.chunk)]
+        return np.concatenate([np.arange(each * n, dtype=np.int32).reshape(n, each).T.reshape(-1) for n in sizes])
 
     @cached_property
     def products(self) -> Convolution:
         """The 1x1 convolution from (channel, row term, column term) to (chunk, row and column component, filter)."""
         rows, columns = self.terms
-        along = np.kron(*(np.array([term.taps for term in terms]) for terms in (rows, columns)))
+        along = np.kron(*(np.concatenate([part.taps for part in parts]) for parts in self.parts))
         plain = self.weight.reshape(len(self.weight), len(self.channels), -1).astype(np.float64)
         transformed = (plain @ along.T).astype(np.float32).reshape(*plain.shape[:2], len(rows), len(columns))
         read = [
-            [[i for i, t in enumerate(terms) if t.component == c] for c in used]
-            for terms, used in zip(self.terms, self.components, strict=True)
+            [np.flatnonzero(terms == c) for c in used]
+            for terms, used in zip((rows, columns), self.components, strict=True)
         ]
         blocks = [np.ix_(r, c) for r, c in product(*read)]
         each = np.arange(self.planes[0]).reshape(len(self.channels), len(rows), len(columns))

@@ -178,25 +178,34 @@ void bind_types(py::module_& m) {
 
 using Pair = std::pair<std::int32_t, std::int32_t>;
 
-// terms: (n, 3) of first, second, sign.
-std::vector<Term> as_terms(const Array<std::int32_t>& terms) {
-  require(terms.ndim() == 2 && terms.shape(1) == 3, "winograd: terms must be an (n, 3) array");
-  std::vector<Term> all;
-  for (py::ssize_t i = 0; i < terms.shape(0); ++i)
-    all.push_back({terms.at(i, 0), terms.at(i, 1), static_cast<float>(terms.at(i, 2))});
+using Parts = std::vector<std::pair<std::vector<std::int32_t>, Array<float>>>;
+
+std::vector<Part> as_parts(const Parts& parts) {
+  std::vector<Part> all;
+  for (const auto& [inputs, factors] : parts) {
+    const auto size = static_cast<py::ssize_t>(inputs.size());
+    require(size <= kMostInputs, "winograd: too many inputs of a part");
+    require(factors.ndim() == 2 && factors.shape(0) == size && factors.shape(1) == size, "winograd: factors of other inputs");
+    Part part{static_cast<std::int32_t>(size), {}, {}};
+    for (py::ssize_t i = 0; i < size; ++i) {
+      part.input[i] = inputs[static_cast<std::size_t>(i)];
+      for (py::ssize_t j = 0; j < size; ++j) part.factor[i][j] = factors.at(i, j);
+    }
+    all.push_back(part);
+  }
   return all;
 }
 
-Filtering make_filtering(const Array<std::int32_t>& rows, const Array<std::int32_t>& columns, Pair components, Pair step,
+Filtering make_filtering(std::int32_t cell, const Parts& rows, const Parts& columns, Pair components, Pair step,
                          Pair padding, const std::vector<std::int32_t>& channels, std::int32_t band, std::int32_t chunk,
                          std::int64_t stride, const Array<float>& bias, std::pair<float, float> clamp) {
-  return {as_terms(rows), as_terms(columns), components.first, components.second, step.first, step.second,
+  return {cell, as_parts(rows), as_parts(columns), components.first, components.second, step.first, step.second,
           padding.first, padding.second, channels, band, chunk, stride, copied(bias), clamp.first, clamp.second};
 }
 
 void bind_filtering(py::module_& m) {
   py::class_<Filtering>(m, "Filtering")
-      .def(py::init(&make_filtering), py::arg("rows"), py::arg("columns"), py::arg("components"), py::arg("step"),
+      .def(py::init(&make_filtering), py::arg("cell"), py::arg("rows"), py::arg("columns"), py::arg("components"), py::arg("step"),
            py::arg("padding"), py::arg("channels"), py::arg("band"), py::arg("chunk"), py::arg("stride"), py::arg("bias"),
            py::arg("clamp"));
 }

@@ -36,11 +36,12 @@ struct Tile {
 
 // Winograd's minimal filtering as it comes from outside.
 struct Filtering {
-  std::vector<Term> rows, columns;  // indices of the inputs that two outputs read, from 0 on
+  std::int32_t cell;                // outputs along each axis that are computed together
+  std::vector<Part> rows, columns;  // inputs counted from the first that a cell reads
   std::int32_t row_components, column_components;
   std::int32_t step_y, step_x, pad_y, pad_x;
   std::vector<std::int32_t> channels;  // of the input, each read by all terms
-  std::int32_t band, chunk;            // pairs of rows, filters, that are computed together
+  std::int32_t band, chunk;            // rows of cells, filters, that are computed together
   std::int64_t stride;                 // floats from one plane in between to the next
   std::vector<float> bias;
   float low, high;

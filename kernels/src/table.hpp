@@ -84,40 +84,44 @@ struct PixelConv {
   ChannelConv rest_conv;  // the same convolution
 };
 
-// What one row (column) of transformed inputs is made of: of those that two outputs read, one and `sign` times another;
-// of columns, floats from where the first phase of a row begins.
-struct Term {
-  std::int32_t first, second;
-  float sign;
+// As many rows (columns) of transformed inputs as they are sums of, each times a factor. Inputs are counted from the first
+// that a cell reads; of columns, floats from where the first phase of a row begins.
+constexpr int kMostInputs = 6;
+constexpr std::int64_t kSlack = 16;  // floats behind a line, over which vectors may run: as many as any has
+struct Part {
+  std::int32_t size;
+  std::int32_t input[kMostInputs];
+  float factor[kMostInputs][kMostInputs];
 };
 
-// Winograd's minimal filtering along one axis: pairs of outputs, and the terms of the inputs that these read.
-struct Pairs {
-  const Term* term;
-  std::int32_t terms;
-  std::int32_t components;  // sums of products that make up a pair: 4, or 3 where the third is not needed
+// Winograd's minimal filtering along one axis: cells of outputs, and the terms of the inputs that these read, part by part.
+struct Cells {
+  const Part* part;
+  std::int32_t parts, terms;
+  std::int32_t components;  // sums of products that make up a cell: two more than outputs, or one
   std::int32_t step, pad;   // from one output to the next; before the first input
-  std::int32_t reach;       // inputs that a pair reads, or some more
-  std::int32_t count;       // of pairs
+  std::int32_t reach;       // inputs that a cell reads, or some more
+  std::int32_t count;       // of cells
 };
 
-// A convolution by Winograd's minimal filtering, two by two outputs at a time: inputs are transformed, `products` sums up
-// over channels, and the sums are transformed to outputs. A band of pairs of rows after the other, in the thread's own
+// A convolution by Winograd's minimal filtering, a square of outputs at a time: inputs are transformed, `products` sums
+// up over channels, and the sums are transformed to outputs. A band of rows of cells after the other, in the thread's own
 // memory; there the planes of transformed inputs, (channel, row term, column term), lie `stride` apart from the beginning
-// on, then those of sums, (row component, column component, filter of the chunk), then rows taken apart.
+// on, then those of sums, (filter of the chunk, row component, column component), then rows as they are, while they are
+// taken apart, and with their columns transformed.
 struct Winograd {
   Planes from, to, residual;  // residual.base < 0: none
   PixelConv products;
   StepFunction multiply;
-  Pairs rows, columns;
+  std::int32_t cell;  // outputs along each axis: 2 or 4
+  Cells rows, columns;
   const std::int32_t* channels;  // of the input
   std::int32_t channel_count;
-  std::int32_t band, chunks, chunk;        // pairs of rows of a band, at most; filters of a chunk, at most
+  std::int32_t band, chunks, chunk;        // rows of cells of a band, at most; filters of a chunk, at most
   const std::int32_t* runs;                // where the runs of each chunk begin, and where the last ends
   std::int64_t stride, sums, lines, line;  // line: floats of one phase of a row
   const float* bias;
   float low, high;
-  bool three_taps;  // F(2, 3) along both axes, and no stride
 };
 
 // Pixels of a row in the lanes, for runs of one filter. Output pixel (y, x) reads at in + y * row_step + step * x + offset,

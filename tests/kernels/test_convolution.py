@@ -98,7 +98,14 @@ def all_candidates(task: Task, isa: str) -> list[Candidate]:
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize(("case", "copy"), WAYS, ids=lambda v: v.name if isinstance(v, Case) else f"{v:g}")
 def test_every_candidate_is_exact(
-    case: Case, copy: float, isa: str, share: int, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+    case: Case,
+    copy: float,
+    isa: str,
+    share: int,
+    run_with: Any,
+    whole: Any,
+    tasks_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("prunemap.kernels.pitches.COPY", copy)
     monkeypatch.setattr("prunemap.kernels.task.FIRST_LEVEL", 1024)  # a cache that a few channels fill
@@ -113,7 +120,7 @@ def test_every_candidate_is_exact(
     share = max(share, 1 if copy == MARGINS else 3)
     for candidate in candidates[sum(map(ord, case.name)) % min(share, len(candidates)) :: share]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(result, expected), str(candidate)
+        assert torch.equal(whole(result, candidate), expected), str(candidate)
 
 
 class Residual(nn.Module):
@@ -130,7 +137,7 @@ class Residual(nn.Module):
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_every_candidate_adds_a_residual_once(
-    kernel: int, isa: str, share: int, run_with: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+    kernel: int, isa: str, share: int, run_with: Any, whole: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunemap.kernels.task.FIRST_LEVEL", 2048)
     case = Case("residual", (11, 9), (26, 26), kernel, {"padding": kernel // 2})
@@ -145,7 +152,7 @@ def test_every_candidate_adds_a_residual_once(
     assert {(c.jammed, c.dense) for c in candidates if c.passes > 1} == {(False, False), (True, False), (False, True)}
     for index, candidate in enumerate(candidates[::share]):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
-        assert torch.equal(result, expected), str(candidate)
+        assert torch.equal(whole(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize(("changed", "alone"), [
@@ -181,7 +188,7 @@ def test_rows_are_walked_as_one_where_nothing_lies_between_them(
 @pytest.mark.parametrize("blocks", [(3, 8, 8), (8, 3, 8), (5, 5, 8), (8, 8, 9)], ids=str)
 @pytest.mark.parametrize("size", [1, 5])
 def test_filters_with_equal_zeros_change_places(
-    blocks: tuple[int, ...], size: int, isa: str, run_with: Any, tasks_of: Any
+    blocks: tuple[int, ...], size: int, isa: str, run_with: Any, whole: Any, tasks_of: Any
 ) -> None:
     """Runs of whole blocks in any order, some of them short, also where a linear layer stores whole vectors."""
     case = Case("blocks", (size, size), (12, sum(blocks)), 1, density=1.0)
@@ -196,7 +203,7 @@ def test_filters_with_equal_zeros_change_places(
     assert {c.family for c in found} >= {"channels"}
     for candidate in found:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(result, expected), str(candidate)
+        assert torch.equal(whole(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -215,14 +222,17 @@ def test_real_numbers_against_float64(case: Case, isa: str, run_with: Any, tasks
     for candidate in all_candidates(task, isa)[::3]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen).double()
         bound = sums
-        if candidate.family == "winograd":  # its terms are sums of two inputs and of three weights, in every direction
-            bound = 4 * nn.functional.max_pool2d(sums, 3, 1, 1)
+        if candidate.family == "winograd":  # its terms are sums over a cell and what is around it
+            size, times = (3, 4) if candidate.columns == 2 else (7, 64)
+            bound = times * nn.functional.max_pool2d(sums, size, 1, size // 2)
         assert bool(((result - exact).abs() <= 4 * torch.finfo(torch.float32).eps * bound).all()), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize(("channel", "tap"), [(0, (0, 0)), (4, (2, 1))])
-def test_one_weight_alone(isa: str, channel: int, tap: tuple[int, int], run_with: Any, tasks_of: Any) -> None:
+def test_one_weight_alone(
+    isa: str, channel: int, tap: tuple[int, int], run_with: Any, whole: Any, tasks_of: Any
+) -> None:
     conv = nn.Conv2d(5, 9, 3, padding=1, bias=False)
     model = nn.Sequential(conv)
     with torch.no_grad():
@@ -233,7 +243,8 @@ def test_one_weight_alone(isa: str, channel: int, tap: tuple[int, int], run_with
         expected = conv(images)
     (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
-        assert torch.equal(run_with(model, images, isa, lambda _, chosen=candidate: chosen), expected), str(candidate)
+        result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
+        assert torch.equal(whole(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -262,7 +273,10 @@ def test_nan_under_pruned_weights_stays_out(
 
 @pytest.mark.parametrize("isa", isas())
 def test_nan_reaches_what_it_should(isa: str, run_with: Any, tasks_of: Any) -> None:
-    """A NaN in one pixel spreads to the outputs whose window holds it, through the ReLU, and nowhere else."""
+    """A NaN in one pixel spreads to the outputs whose window holds it, through the ReLU, and nowhere else.
+
+    By Winograd's filtering it spreads to others of the cells that those lie in.
+    """
     model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU()).eval()
     images = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1))
     images[0, 0, 3, 7] = torch.nan
@@ -271,4 +285,9 @@ def test_nan_reaches_what_it_should(isa: str, run_with: Any, tasks_of: Any) -> N
     (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(result.isnan(), expected), str(candidate)
+        allowed = expected
+        if candidate.family == "winograd":
+            reach = 2 * candidate.columns - 1
+            allowed = nn.functional.max_pool2d(expected.float(), reach, 1, reach // 2) > 0
+        assert bool((result.isnan() >= expected).all()), str(candidate)
+        assert bool((result.isnan() <= allowed).all()), str(candidate)

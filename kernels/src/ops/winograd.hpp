@@ -1,4 +1,4 @@
-// Convolution by Winograd's minimal filtering (Lavin and Gray, CVPR 2016): of two by two outputs, with fewer products.
+// Convolution by Winograd's minimal filtering (Lavin and Gray, CVPR 2016): of cells of outputs, with fewer products.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -11,8 +11,13 @@ namespace prunemap {
 namespace {
 
 template <class T>
+typename T::Vector scaled(float factor, typename T::Vector a, typename T::Vector b) {
+  return T::fma(T::set1(factor), a, b);
+}
+
+template <class T>
 typename T::Vector sub(typename T::Vector a, typename T::Vector b) {
-  return T::fma(T::set1(-1.0F), b, a);
+  return scaled<T>(-1.0F, b, a);
 }
 
 // Every second float of 2 * count, and the others.
@@ -26,199 +31,251 @@ void take_apart(const float* from, float* even, float* odd, std::int64_t count) 
   }
 }
 
-// Rows of one channel taken apart, as many as a pair of rows of outputs reads: phase p of a row has the columns p,
-// p + 2 * step, ... of it and its padding, one for each pair of outputs. Pairs that follow one another share rows.
-struct Taken {
-  float *rows, *row, *halves;
-  std::int64_t end;  // rows before this one are there
+// The N sums of a part, of N inputs each: `from` leads to these, sums go to `to`, `apart` floats from one to the next.
+template <class T, int N>
+void sum_part(const Part& part, const float* const (&from)[kMostInputs], float* to, std::int64_t apart, std::int64_t count) {
+  for (std::int64_t x = 0; x < count; x += T::lanes) {
+    typename T::Vector in[N];
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i) in[i] = T::load(from[i] + x);
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i) {
+      typename T::Vector sum = T::set1(0.0F);
+#pragma GCC unroll 6
+      for (int j = 0; j < N; ++j) sum = scaled<T>(part.factor[i][j], in[j], sum);
+      T::store(to + i * apart + x, sum);
+    }
+  }
+}
+
+template <class T>
+void sum_part(const Part& part, const float* const (&from)[kMostInputs], float* to, std::int64_t apart, std::int64_t count) {
+  switch (part.size) {
+    case 2: return sum_part<T, 2>(part, from, to, apart, count);
+    case 3: return sum_part<T, 3>(part, from, to, apart, count);
+    case 4: return sum_part<T, 4>(part, from, to, apart, count);
+    case 5: return sum_part<T, 5>(part, from, to, apart, count);
+    default: return sum_part<T, 6>(part, from, to, apart, count);
+  }
+}
+
+// Rows of one channel, as many as a row of cells reads, in rings: as they are, with their padding, and with their columns
+// transformed. Cells that follow one another share rows. In between a row is taken apart: phase p of it has the columns p,
+// p + cell * step, ..., one for each cell.
+struct Rows {
+  float *plain, *apart[2], *done;
+  std::int64_t size, done_size;  // floats of a row
+  std::int64_t end;              // rows before this one are there
 };
 
+// Phases of a row; where they lie. Only what cells read is taken apart.
 template <class T>
-void take_row(const Winograd& w, const Taken& taken, const float* from, std::int64_t y) {
-  const std::int64_t size = 2 * w.columns.step * w.line, room = size - w.columns.pad;
-  const std::int64_t width = w.from.width < room ? w.from.width : room;
-  float* to = taken.rows + (y + w.rows.pad) % w.rows.reach * size;
-  if (y < 0 || y >= w.from.height) {
-    for (std::int64_t i = 0; i < size; ++i) to[i] = 0.0F;
-    return;
+const float* make_phases(const Winograd& w, const Rows& rows, const float* row) {
+  const std::int64_t phases = w.cell * w.columns.step, needed = w.line - kSlack;
+  int into = 0;
+  for (std::int64_t n = 1; n < phases; n *= 2, into = 1 - into) {
+    const std::int64_t apart = phases / (2 * n);
+    float* to = rows.apart[into];
+    for (std::int64_t p = 0; p < n; ++p)
+      take_apart<T>(row + 2 * p * apart * w.line, to + p * apart * w.line, to + (p + n) * apart * w.line, apart * needed);
+    row = to;
   }
-  std::memcpy(taken.row + w.columns.pad, from + y * w.from.pitch, static_cast<std::size_t>(width) * sizeof(float));
-  if (w.columns.step == 1) return take_apart<T>(taken.row, to, to + w.line, w.line);
-  take_apart<T>(taken.row, taken.halves, taken.halves + 2 * w.line, 2 * w.line);
-  take_apart<T>(taken.halves, to, to + 2 * w.line, w.line);
-  take_apart<T>(taken.halves + 2 * w.line, to + w.line, to + 3 * w.line, w.line);
+  return row;
 }
 
-// The sum of the inputs of one term.
+// Takes rows from `from` on, down to the one before `end`. Step by step for all of them: what was written a moment ago in
+// other pieces than it is read in would be waited for.
 template <class T>
-[[gnu::always_inline]] inline typename T::Vector term_of(const Term& t, const typename T::Vector& a,
-                                                         const typename T::Vector& b) {
-  return t.sign == 0.0F ? a : t.sign > 0.0F ? T::add(a, b) : sub<T>(a, b);
-}
-
-// What a pair of rows reads, transformed: all terms of the rows with all of the columns, to planes from `to` on.
-template <class T>
-void spread_terms(const Winograd& w, const Taken& taken, std::int64_t top, float* to) {
-  const std::int64_t size = 2 * w.columns.step * w.line;
-  for (std::int32_t r = 0; r < w.rows.terms; ++r) {
-    const Term& down = w.rows.term[r];
-    const float* first = taken.rows + (top + down.first) % w.rows.reach * size;
-    const float* second = taken.rows + (top + down.second) % w.rows.reach * size;
-    for (std::int32_t c = 0; c < w.columns.terms; ++c, to += w.stride) {
-      const Term& along = w.columns.term[c];
-      for (std::int64_t x = 0; x < w.columns.count; x += T::lanes) {
-        const auto load = [&](const float* row) {
-          return term_of<T>(along, T::load(row + along.first + x), T::load(row + along.second + x));
-        };
-        T::store(to + x, term_of<T>(down, load(first), load(second)));
-      }
+void take_rows(const Winograd& w, Rows& rows, const float* from, std::int64_t end) {
+  const std::int64_t room = rows.size - w.columns.pad, width = w.from.width < room ? w.from.width : room;
+  const std::int64_t begin = rows.end;
+  rows.end = end;
+  for (std::int64_t y = begin; y < end; ++y) {
+    const std::int64_t source = y - w.rows.pad;
+    if (source < 0 || source >= w.from.height) continue;
+    std::memcpy(rows.plain + y % w.rows.reach * rows.size + w.columns.pad, from + source * w.from.pitch,
+                static_cast<std::size_t>(width) * sizeof(float));
+  }
+  for (std::int64_t y = begin; y < end; ++y) {
+    float* to = rows.done + y % w.rows.reach * rows.done_size;
+    if (y < w.rows.pad || y >= w.rows.pad + w.from.height) {
+      for (std::int64_t i = 0; i < rows.done_size; ++i) to[i] = 0.0F;
+      continue;
+    }
+    const float* phases = make_phases<T>(w, rows, rows.plain + y % w.rows.reach * rows.size);
+    for (std::int32_t i = 0; i < w.columns.parts; ++i) {
+      const Part& part = w.columns.part[i];
+      const float* inputs[kMostInputs];
+      for (int j = 0; j < kMostInputs; ++j) inputs[j] = phases + part.input[j];
+      sum_part<T>(part, inputs, to, w.line, w.columns.count);
+      to += part.size * w.line;
     }
   }
 }
 
-// The terms of F(2, 3).
+// What a row of cells reads, transformed: all terms of the rows with all of the columns, to planes from `to` on.
 template <class T>
-[[gnu::always_inline]] inline void three_taps(const typename T::Vector (&d)[4], typename T::Vector (&t)[4]) {
-  t[0] = sub<T>(d[0], d[2]);
-  t[1] = T::add(d[1], d[2]);
-  t[2] = sub<T>(d[2], d[1]);
-  t[3] = sub<T>(d[1], d[3]);
-}
-
-// The same where both axes have three taps and no stride, which leaves everything in registers.
-template <class T>
-void spread_three_taps(const Winograd& w, const Taken& taken, std::int64_t top, float* to) {
-  const std::int64_t stride = w.stride, count = w.columns.count, line = w.line;  // not read again after every store
-  const float* row[4];
-  for (int i = 0; i < 4; ++i) row[i] = taken.rows + (top + i) % 4 * 2 * w.line;
-  for (std::int64_t x = 0; x < count; x += T::lanes) {
-    typename T::Vector along[4][4];
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      const float *even = row[i] + x, *odd = even + line;
-      const typename T::Vector d[4] = {T::load(even), T::load(odd), T::load(even + 1), T::load(odd + 1)};
-      three_taps<T>(d, along[i]);
+void spread_cells(const Winograd& w, const Rows& rows, std::int64_t top, float* to) {
+  const std::int64_t below = w.columns.terms * w.stride;
+  for (std::int32_t i = 0; i < w.rows.parts; ++i) {
+    const Part& part = w.rows.part[i];
+    const float* inputs[kMostInputs];
+    for (int j = 0; j < kMostInputs; ++j) inputs[j] = rows.done + (top + part.input[j]) % w.rows.reach * rows.done_size;
+    for (std::int32_t c = 0; c < w.columns.terms; ++c) {
+      sum_part<T>(part, inputs, to + c * w.stride, below, w.columns.count);
+      for (const float*& input : inputs) input += w.line;
     }
-#pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-      const typename T::Vector d[4] = {along[0][c], along[1][c], along[2][c], along[3][c]};
-      typename T::Vector t[4];
-      three_taps<T>(d, t);
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) T::store(to + (4 * r + c) * stride + x, t[r]);
-    }
+    to += part.size * below;
   }
 }
 
-// The inputs of a band of pairs of rows. Rows are counted from the first of the padding.
+// The inputs of a band of rows of cells. Rows are counted from the first of the padding.
 template <class T>
-void spread(const Winograd& w, const Frame& frame, std::int64_t first, std::int64_t pairs) {
+void spread(const Winograd& w, const Frame& frame, std::int64_t first, std::int64_t cells) {
   float* memory = frame.arena + frame.scratch;
-  const std::int64_t size = 2 * w.columns.step * w.line, step = 2 * w.rows.step;
-  Taken taken{memory + w.lines, memory + w.lines + w.rows.reach * size, memory + w.lines + (w.rows.reach + 1) * size, 0};
-  for (std::int64_t i = 0; i < size; ++i) taken.row[i] = 0.0F;
+  const std::int64_t size = w.cell * w.columns.step * w.line, step = w.cell * w.rows.step, reach = w.rows.reach;
+  float *plain = memory + w.lines, *apart = plain + reach * size;
+  Rows rows{plain, {apart, apart + size}, apart + 2 * size, size, w.columns.terms * w.line, 0};
+  for (std::int64_t i = 0; i < reach * size; ++i) plain[i] = 0.0F;
   for (std::int32_t i = 0; i < w.channel_count; ++i) {
     const float* from = plane(w.from, frame, w.channels[i]);
     float* to = memory + std::int64_t{i} * w.rows.terms * w.columns.terms * w.stride;
-    taken.end = first * step;
-    for (std::int64_t pair = first; pair < first + pairs; ++pair, to += w.columns.count) {
-      for (; taken.end < pair * step + w.rows.reach; ++taken.end) take_row<T>(w, taken, from, taken.end - w.rows.pad);
-      if (w.three_taps) {
-        spread_three_taps<T>(w, taken, pair * step, to);
-      } else {
-        spread_terms<T>(w, taken, pair * step, to);
-      }
+    rows.end = first * step;
+    for (std::int64_t cell = first; cell < first + cells; ++cell, to += w.columns.count) {
+      take_rows<T>(w, rows, from, cell * step + reach);
+      spread_cells<T>(w, rows, cell * step, to);
     }
   }
 }
 
-// Both outputs of a pair from the sums of its components.
+// The outputs of a cell from its components, along one axis: of the points 0, 1, -1 and infinity.
 template <class T>
-[[gnu::always_inline]] inline void merge_pair(const typename T::Vector (&sum)[4], typename T::Vector& first,
-                                              typename T::Vector& second) {
-  first = T::add(T::add(sum[0], sum[1]), sum[2]);
-  second = sub<T>(sub<T>(sum[1], sum[2]), sum[3]);
+[[gnu::always_inline]] inline void merge_cell(const typename T::Vector (&sum)[4], typename T::Vector (&out)[2]) {
+  out[0] = T::add(T::add(sum[1], sum[2]), sum[0]);
+  out[1] = T::add(sub<T>(sum[1], sum[2]), sum[3]);
 }
 
-// The components of a pair, `apart` floats from one to the next, of which the third may be missing.
-template <class T, bool Third>
-[[gnu::always_inline]] inline void load_pair(const float* from, std::int64_t apart, typename T::Vector (&sum)[4]) {
-  sum[0] = T::load(from);
-  sum[1] = T::load(from + apart);
-  sum[2] = Third ? T::load(from + 2 * apart) : T::set1(0.0F);
-  sum[3] = T::load(from + (Third ? 3 : 2) * apart);
+// And of 0, 1, -1, 2, -2 and infinity.
+template <class T>
+[[gnu::always_inline]] inline void merge_cell(const typename T::Vector (&sum)[6], typename T::Vector (&out)[4]) {
+  const typename T::Vector near = T::add(sum[1], sum[2]), far = T::add(sum[3], sum[4]);
+  const typename T::Vector near_odd = sub<T>(sum[1], sum[2]), far_odd = sub<T>(sum[3], sum[4]);
+  out[0] = T::add(T::add(near, far), sum[0]);
+  out[1] = scaled<T>(2.0F, far_odd, near_odd);
+  out[2] = scaled<T>(4.0F, far, near);
+  out[3] = T::add(scaled<T>(8.0F, far_odd, near_odd), sum[5]);
 }
 
-// Stores the first `count` of two vectors of outputs.
+// The components of a cell, `apart` floats from one to the next, of which that of the last finite point may be missing.
+template <class T, int M, bool All>
+[[gnu::always_inline]] inline void load_cell(const float* from, std::int64_t apart, typename T::Vector (&sum)[M + 2]) {
+#pragma GCC unroll 6
+  for (int i = 0; i < M; ++i) sum[i] = T::load(from + i * apart);
+  sum[M] = All ? T::load(from + M * apart) : T::set1(0.0F);
+  sum[M + 1] = T::load(from + (All ? M + 1 : M) * apart);
+}
+
+// Outputs of cells next to one another, in the order of the row.
+template <class T>
+[[gnu::always_inline]] inline void join_cells(const typename T::Vector (&out)[2], typename T::Vector (&row)[2]) {
+  T::join(out[0], out[1], row[0], row[1]);
+}
+
+template <class T>
+[[gnu::always_inline]] inline void join_cells(const typename T::Vector (&out)[4], typename T::Vector (&row)[4]) {
+  typename T::Vector even[2], odd[2];
+  T::join(out[0], out[2], even[0], even[1]);
+  T::join(out[1], out[3], odd[0], odd[1]);
+  T::join(even[0], odd[0], row[0], row[1]);
+  T::join(even[1], odd[1], row[2], row[3]);
+}
+
+// Stores the first `count` of a vector of outputs.
 template <class T>
 [[gnu::always_inline]] inline void finish(const Winograd& w, const float* residual, float* to, std::int64_t count,
-                                          typename T::Vector (&value)[1][2]) {
-  constexpr std::int64_t both = 2 * T::lanes;
-  float kept[both];
-  const bool whole = count >= both;
+                                          typename T::Vector value) {
+  float kept[T::lanes];
+  const bool whole = count >= T::lanes;
   if (residual != nullptr && !whole) {
-    for (std::int64_t i = 0; i < both; ++i) kept[i] = i < count ? residual[i] : 0.0F;
+    for (std::int64_t i = 0; i < T::lanes; ++i) kept[i] = i < count ? residual[i] : 0.0F;
     residual = kept;
   }
-  if (residual != nullptr)
-    for (int v = 0; v < 2; ++v) value[0][v] = T::add(value[0][v], T::load(residual + v * T::lanes));
-  clamp<T>(w.low, w.high, value);
-  float* target = whole ? to : kept;
-  for (int v = 0; v < 2; ++v) T::store(target + v * T::lanes, value[0][v]);
-  for (std::int64_t i = 0; !whole && i < count; ++i) to[i] = kept[i];
+  typename T::Vector sum[1][1] = {{residual != nullptr ? T::add(value, T::load(residual)) : value}};
+  clamp<T>(w.low, w.high, sum);
+  if (whole) return T::store(to, sum[0][0]);
+  T::store(kept, sum[0][0]);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = kept[i];
 }
 
-// Where the outputs of one filter for one pair of rows go, and what is added to them.
+// Where the outputs of one filter for one row of cells go, and what is added to them.
 struct Outputs {
   const float* residual;
   float* to;
   std::int64_t rows, pitch;
 };
 
-// The outputs of one filter for one pair of rows, from the sums of its components.
-template <class T, bool ThirdRow, bool ThirdColumn>
+// The outputs of one filter for one row of cells, from the sums of its components.
+template <class T, int M, bool AllRows, bool AllColumns>
 void merge_rows(const Winograd& w, const Outputs& out, const float* sums, std::int64_t apart, float bias_value) {
   using Vector = typename T::Vector;
   const Vector bias = T::set1(bias_value);
-  const std::int64_t width = w.to.width, pairs = w.columns.count, down = (ThirdColumn ? 4 : 3) * apart;
-  for (std::int64_t x = 0; x < pairs; x += T::lanes) {
-    Vector across[2][4];
+  const std::int64_t width = w.to.width, cells = w.columns.count, down = (AllColumns ? M + 2 : M + 1) * apart;
+  for (std::int64_t x = 0; x < cells; x += T::lanes) {
+    Vector across[M][M + 2];
+#pragma GCC unroll 6
+    for (int c = 0; c < M + 2; ++c) {
+      Vector sum[M + 2], rows[M];
+      if (c == M && !AllColumns) {
 #pragma GCC unroll 4
-    for (int c = 0; c < 4; ++c) {
-      if (c == 2 && !ThirdColumn) {
-        across[0][c] = across[1][c] = T::set1(0.0F);
+        for (int i = 0; i < M; ++i) across[i][c] = T::set1(0.0F);
         continue;
       }
-      Vector sum[4];
-      load_pair<T, ThirdRow>(sums + x + (c == 3 && !ThirdColumn ? 2 : c) * apart, down, sum);
-      merge_pair<T>(sum, across[0][c], across[1][c]);
+      load_cell<T, M, AllRows>(sums + x + (c > M && !AllColumns ? M : c) * apart, down, sum);
+      merge_cell<T>(sum, rows);
+#pragma GCC unroll 4
+      for (int i = 0; i < M; ++i) across[i][c] = rows[i];
     }
-#pragma GCC unroll 2
-    for (int row = 0; row < 2; ++row) {
+#pragma GCC unroll 4
+    for (int row = 0; row < M; ++row) {
       if (row == out.rows) break;
-      Vector even, odd, value[1][2];
-      merge_pair<T>(across[row], even, odd);
-      T::join(T::add(even, bias), T::add(odd, bias), value[0][0], value[0][1]);
-      const std::int64_t at = row * out.pitch + 2 * x;
-      finish<T>(w, out.residual == nullptr ? nullptr : out.residual + at, out.to + at, width - 2 * x, value);
+      Vector values[M], line[M];
+      merge_cell<T>(across[row], values);
+      join_cells<T>(values, line);
+      const std::int64_t at = row * out.pitch + M * x, left = width - M * x;
+#pragma GCC unroll 4
+      for (int v = 0; v < M; ++v) {
+        if (v * T::lanes >= left) break;
+        const float* residual = out.residual == nullptr ? nullptr : out.residual + at + v * T::lanes;
+        finish<T>(w, residual, out.to + at + v * T::lanes, left - v * T::lanes, T::add(line[v], bias));
+      }
     }
   }
 }
 
 // The outputs of a chunk of filters for a band.
-template <class T, bool ThirdRow, bool ThirdColumn>
-void merge(const Winograd& w, const Frame& frame, std::int64_t chunk, std::int64_t first, std::int64_t pairs) {
+template <class T, int M, bool AllRows, bool AllColumns>
+void merge(const Winograd& w, const Frame& frame, std::int64_t chunk, std::int64_t first, std::int64_t cells) {
   const std::int64_t begin = chunk * w.chunk, left = w.to.channels - begin, filters = left < w.chunk ? left : w.chunk;
+  const std::int64_t each = w.rows.components * w.columns.components * w.stride;
   const float* sums = frame.arena + frame.scratch + w.sums;
-  for (std::int64_t f = 0; f < filters; ++f, sums += w.stride) {
+  for (std::int64_t f = 0; f < filters; ++f, sums += each) {
     float* to = plane(w.to, frame, begin + f);
     const float* residual = w.residual.base < 0 ? nullptr : plane(w.residual, frame, begin + f);
-    for (std::int64_t y = 0; y < pairs; ++y) {
-      const std::int64_t row = 2 * (first + y), at = row * w.to.pitch, rows = w.to.height - row;
-      const Outputs out{residual == nullptr ? nullptr : residual + at, to + at, rows < 2 ? rows : 2, w.to.pitch};
-      merge_rows<T, ThirdRow, ThirdColumn>(w, out, sums + y * w.columns.count, filters * w.stride, w.bias[begin + f]);
+    for (std::int64_t y = 0; y < cells; ++y) {
+      const std::int64_t row = M * (first + y), at = row * w.to.pitch, rows = w.to.height - row;
+      const Outputs out{residual == nullptr ? nullptr : residual + at, to + at, rows < M ? rows : M, w.to.pitch};
+      merge_rows<T, M, AllRows, AllColumns>(w, out, sums + y * w.columns.count, w.stride, w.bias[begin + f]);
     }
   }
+}
+
+using Merge = void (*)(const Winograd&, const Frame&, std::int64_t, std::int64_t, std::int64_t);
+
+template <class T, int M>
+Merge merge_of(const Winograd& w) {
+  const bool column = w.columns.components == M + 2;
+  if (w.rows.components == M + 2) return column ? merge<T, M, true, true> : merge<T, M, true, false>;
+  return column ? merge<T, M, false, true> : merge<T, M, false, false>;
 }
 
 // Units: chunks of filters of bands, those of one band together.
@@ -226,20 +283,18 @@ template <class T>
 void winograd(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {
   const Winograd& w = *static_cast<const Winograd*>(parameters);
   const Frame own{frame.arena + frame.scratch, nullptr, nullptr, 0};  // products see the thread's memory only
-  const bool row = w.rows.components == 4, column = w.columns.components == 4;
-  const auto merge_chunk = row ? (column ? merge<T, true, true> : merge<T, true, false>)
-                               : (column ? merge<T, false, true> : merge<T, false, false>);
+  const Merge merge_chunk = w.cell == 4 ? merge_of<T, 4>(w) : merge_of<T, 2>(w);
   std::int64_t transformed = -1;
   for (std::int64_t unit = begin; unit < end; ++unit) {
     const std::int64_t band = unit / w.chunks, chunk = unit % w.chunks, first = band * w.band;
-    const std::int64_t left = w.rows.count - first, pairs = left < w.band ? left : w.band;
-    if (band != transformed) spread<T>(w, frame, first, pairs);
+    const std::int64_t left = w.rows.count - first, cells = left < w.band ? left : w.band;
+    if (band != transformed) spread<T>(w, frame, first, cells);
     transformed = band;
     PixelConv c = w.products;
     c.filters.run += w.runs[chunk];
     c.filters.runs = w.runs[chunk + 1] - w.runs[chunk];
     w.multiply(&c, own, 0, c.runs_outer ? c.filters.runs : c.tiles + (c.rest > 0 ? 1 : 0));
-    merge_chunk(w, frame, chunk, first, pairs);
+    merge_chunk(w, frame, chunk, first, cells);
   }
 }
 
