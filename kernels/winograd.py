@@ -1,11 +1,11 @@
 """Winograd's minimal filtering: dense kernels with fewer multiplications, a square of outputs at a time.
 
-Along one axis, ``cell`` outputs of a filter with r taps take cell + r - 1 multiplications instead of cell * r, F(cell, r)
-(Winograd 1980; nested for two axes: Lavin and Gray, CVPR 2016, section 4). They are made as Toom and Cook multiply
-polynomials: each stands for a point, and the outputs are values there put together. More than three taps are cut into
-threes and twos, and those that a stride sets apart belong to phases of the input. All use the first of the same points
-and the point at infinity, so that they add up alike, whatever the kernel: output i is the sum over components of the
-i-th power of their points, and the last output has that of infinity besides.
+Along one axis, ``cell`` outputs of a filter with r taps take cell + r - 1 multiplications instead of cell * r,
+F(cell, r) (Winograd 1980; nested for two axes: Lavin and Gray, CVPR 2016, section 4). They are made as Toom and Cook
+multiply polynomials: each stands for a point, and the outputs are values there put together. More than three taps are
+cut into threes and twos, and those that a stride sets apart belong to phases of the input. All use the first of the
+same points and the point at infinity, so that they add up alike, whatever the kernel: output i is the sum of the
+components, each times the i-th power of its point, and that of infinity belongs to the last output alone.
 
 A component sums products over all its terms and all input channels: a 1x1 convolution of transformed inputs.
 """

@@ -262,7 +262,8 @@ def test_broken_steps(
     """The engine refuses what could touch memory outside its buffers."""
     real = _engine.Filtering
     names = (
-        "cell", "rows", "columns", "components", "step", "padding", "channels", "band", "chunk", "stride", "bias", "clamp",
+        "cell", "rows", "columns", "components", "step", "padding", "channels", "band", "chunk", "stride", "bias",
+        "clamp",
     )  # fmt: skip
     monkeypatch.setattr(
         _engine, "Filtering", lambda *given: real(**{**dict(zip(names, given, strict=True)), **changed})
