@@ -307,6 +307,51 @@ constexpr PixelTiles pixel_tiles = {{PRUNEMAP_SIZES(false), PRUNEMAP_SIZES(true)
 #undef PRUNEMAP_ROW
 #undef PRUNEMAP_FOUR
 
+constexpr int kJoinedFilters = 8, kJoinedVectors = 3, kMostJoined = 4;
+
+// Whether the last tile also computes the pixels beyond it, with filters in the lanes: a walk through the list for a few
+// pixels alone takes half as long as one for a vector. There must be registers for both.
+template <class T>
+inline bool joins_rest(const PixelConv& c, const Run& run) {
+  constexpr bool fits = T::registers >= 32 && T::lanes > T::Square::lanes && T::Square::lanes == kJoinedFilters;
+  return fits && run.size == kJoinedFilters && c.rest <= kMostJoined && c.vectors / c.tiles == kJoinedVectors &&
+         c.filters.sets == nullptr && c.panel.rows == nullptr && c.passes.count == 1;
+}
+
+// Such a tile, and R pixels beyond it.
+template <class T, int R>
+void joined_tile(const PixelConv& c, const Run& run, float* arena, std::int64_t p) {
+  using Narrow = typename T::Square;
+  constexpr int G = kJoinedFilters, V = kJoinedVectors, beyond = V * T::lanes;
+  if (c.residual >= 0 && !c.runs_outer) fetch_residual<G, beyond + R>(c, run, arena, p);
+  typename T::Vector acc[G][V];
+  typename Narrow::Vector rest[R][1];
+  pixel_begin<T, G, V>(c, run.filter, arena, acc);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) rest[r][0] = Narrow::load(c.filters.bias + run.filter);
+  const float* in = arena + c.in + p;
+  const std::int32_t* offset = c.filters.offsets + run.offsets;
+  const float* weight = c.filters.weights + run.weights;
+  const auto step = [&](const float* x) {
+    pixel_step<T, G, V>(x, weight, acc);
+    const typename Narrow::Vector w = Narrow::load(weight);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) rest[r][0] = Narrow::fma(Narrow::set1(x[beyond + r]), w, rest[r][0]);
+  };
+  std::int32_t k = 0;
+  for (; k + kEntriesAhead < run.count; ++k, ++offset, weight += G) {
+    fetch_lines<G>(weight + kWeightsAhead);
+    fetch<beyond + R>(at(in, offset[kEntriesAhead]));
+    step(at(in, *offset));
+  }
+  for (; k < run.count; ++k, ++offset, weight += G) step(at(in, *offset));
+  pixel_end<T, G, V>(c, run.filter, arena, p, acc);
+  store_planes<Narrow, 1, 1, R>(c.rest_conv, run, arena, p + beyond, rest);
+}
+
+template <class T>
+constexpr PixelTile joined_tiles[kMostJoined] = {joined_tile<T, 1>, joined_tile<T, 2>, joined_tile<T, 3>, joined_tile<T, 4>};
+
 // The pixels beyond the last vector. A run too small to fill a vector with filters computes one more vector of pixels.
 template <class T>
 void pixel_rest(const PixelConv& c, const Run& run, float* arena) {
@@ -347,6 +392,12 @@ void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, 
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
   const auto vectors_of = [=](std::int64_t t) { return each + (t < longer ? 1 : 0); };
   const auto one = [&](std::int64_t t, const Run& run) {
+    if constexpr (T::lanes > T::Square::lanes) {
+      if (c.rest > 0 && t >= c.tiles - 1 && joins_rest<T>(c, run)) {
+        if (t < c.tiles) joined_tiles<T>[c.rest - 1](c, run, frame.arena, first(t) * T::lanes);
+        return;
+      }
+    }
     if (t == c.tiles) return pixel_rest<T>(c, run, frame.arena);
     tiles[size_code(run.size)][vectors_of(t) - 1](c, run, frame.arena, first(t) * T::lanes);
   };
