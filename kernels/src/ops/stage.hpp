@@ -77,46 +77,68 @@ typename T::Vector first_lanes(std::int64_t count) {
   return T::mask(edge + 16 - (count < 0 ? 0 : count < T::lanes ? count : T::lanes));
 }
 
-// Every second float of the rows of phase f; with Both also the others, which are phase f + 1. A row's last vector may
-// run on into the zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond
-// the buffer. What lies well within a row needs neither masks nor checks.
-template <class T, bool Both>
-void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, std::int64_t f) {
-  const Columns c = columns_of(s, f);
-  const std::int64_t even = count_of(s, c.begin, c.first), odd = count_of(s, c.begin, c.first + 1);
-  const float* from = plane(s.from, frame, channel) + c.first;
-  const std::int64_t left = s.readable - s.from.base - channel * s.from.stride - c.first - 2 * T::lanes;
-  const std::int64_t pitch = s.to.pitch, width = s.to.width - c.begin, stride = s.to.stride;
-  float* to = plane(s.to, frame, channel * s.phases + f) + c.begin;
-  clear_left(s, to - c.begin, c.begin);
-  for (std::int64_t y = 0; y < s.to.height; ++y) {
-    const std::int64_t row = s.phase[f].row + y * s.step_y, at = row * s.from.pitch;
-    float* line = to + y * pitch;
-    const std::int64_t within = row >= s.from.height ? 0 : Both ? odd : even - 1;
-    std::int64_t x = 0;
-    for (; x + T::lanes <= within; x += T::lanes) {
-      typename T::Vector a, b;
-      T::split(from + at + 2 * x, a, b);
-      T::store(line + x, a);
-      if (Both) T::store(line + stride + x, b);
-    }
-    for (; row < s.from.height && x < width; x += T::lanes) {
-      if (at + 2 * x > left || c.begin + y * pitch + x + T::lanes > stride) break;
-      typename T::Vector a, b;
-      T::split(from + at + 2 * x, a, b);
-      T::store(line + x, T::keep(a, first_lanes<T>(even - x)));
-      if (Both) T::store(line + stride + x, T::keep(b, first_lanes<T>(odd - x)));
-    }
-    for (; x < width; ++x) {
-      line[x] = row < s.from.height && x < even ? from[at + 2 * x] : 0.0F;
-      if (Both) line[stride + x] = row < s.from.height && x < odd ? from[at + 2 * x + 1] : 0.0F;
+// Phases of one row with a stride of two along it: those of the columns 0, 1 and -1, where they are, and the first phase
+// that is none of them.
+struct Halves {
+  std::int64_t even, odd, before, end;
+};
+
+inline Halves halves_at(const Stage& s, std::int64_t f) {
+  Halves found{-1, -1, -1, f};
+  for (std::int64_t& i = found.end; i < s.phases && s.phase[i].row == s.phase[f].row; ++i) {
+    if (s.phase[i].column == -1) {
+      found.before = i;
+    } else if (s.phase[i].column == 0) {
+      found.even = i;
+    } else if (s.phase[i].column == 1) {
+      found.odd = i;
+    } else {
+      break;
     }
   }
+  return found;
 }
 
-inline bool is_pair(const Stage& s, std::int64_t f) {
-  return s.step_x == 2 && f + 1 < s.phases && s.phase[f].row == s.phase[f + 1].row && s.phase[f].column == 0 &&
-         s.phase[f + 1].column == 1 && s.from.width > 1;
+// Every second float of the rows of a plane, and the others, as they are and behind a zero. A row's last vector may run
+// on into the zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond the
+// buffer. What lies well within a row needs no masks.
+template <class T>
+void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, const Halves& h, std::int64_t phase_row) {
+  const std::int64_t width = s.to.width, pitch = s.to.pitch, space = s.to.stride;
+  const std::int64_t evens = (s.from.width + 1) / 2, odds = s.from.width / 2;
+  const std::int64_t even_end = evens < width ? evens : width, odd_end = odds < width ? odds : width;
+  const std::int64_t within = odd_end < width ? odd_end : width - 1;  // floats that all three have
+  const float* from = plane(s.from, frame, channel);
+  const std::int64_t left = s.readable - s.from.base - channel * s.from.stride - 2 * T::lanes;
+  const auto to = [&](std::int64_t f) { return f < 0 ? nullptr : plane(s.to, frame, channel * s.phases + f); };
+  float *even = to(h.even), *odd = to(h.odd), *before = to(h.before);
+  const std::int64_t whole = within / T::lanes * T::lanes;
+  const typename T::Vector keep_even = first_lanes<T>(even_end - whole), keep_odd = first_lanes<T>(odd_end - whole);
+  for (std::int64_t y = 0, line = 0; y < s.to.height; ++y, line += pitch) {
+    const std::int64_t row = phase_row + y * s.step_y, at = row * s.from.pitch;
+    const bool there = row < s.from.height;
+    std::int64_t x = 0;
+    if (before != nullptr) before[line] = 0.0F;
+    typename T::Vector a, b;
+    for (; there && x < whole; x += T::lanes) {
+      T::split(from + at + 2 * x, a, b);
+      if (even != nullptr) T::store(even + line + x, a);
+      if (odd != nullptr) T::store(odd + line + x, b);
+      if (before != nullptr) T::store(before + line + x + 1, b);
+    }
+    if (there && width - x <= T::lanes && at + 2 * x <= left && line + x + T::lanes + 1 <= space) {
+      T::split(from + at + 2 * x, a, b);
+      if (even != nullptr) T::store(even + line + x, T::keep(a, keep_even));
+      if (odd != nullptr) T::store(odd + line + x, T::keep(b, keep_odd));
+      if (before != nullptr) T::store(before + line + x + 1, T::keep(b, keep_odd));
+      continue;
+    }
+    for (; x < width; ++x) {
+      if (even != nullptr) even[line + x] = there && x < evens ? from[at + 2 * x] : 0.0F;
+      if (odd != nullptr) odd[line + x] = there && x < odds ? from[at + 2 * x + 1] : 0.0F;
+      if (before != nullptr && x + 1 < width) before[line + x + 1] = there && x < odds ? from[at + 2 * x + 1] : 0.0F;
+    }
+  }
 }
 
 // Units: channels of the source.
@@ -128,13 +150,13 @@ void stage(const void* parameters, const Frame& frame, std::int64_t begin, std::
       stage_flat<T>(s, frame, channel);
       continue;
     }
-    for (std::int64_t f = 0; f < s.phases; ++f) {
-      if (is_pair(s, f)) {
-        stage_halves<T, true>(s, frame, channel, f++);
-      } else if (s.step_x == 2) {
-        stage_halves<T, false>(s, frame, channel, f);
+    for (std::int64_t f = 0; f < s.phases;) {
+      const Halves halves = s.step_x == 2 ? halves_at(s, f) : Halves{-1, -1, -1, f};
+      if (halves.end > f) {
+        stage_halves<T>(s, frame, channel, halves, s.phase[f].row);
+        f = halves.end;
       } else {
-        stage_plane(s, frame, channel, f);
+        stage_plane(s, frame, channel, f++);
       }
     }
   }
