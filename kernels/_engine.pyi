@@ -47,6 +47,7 @@ class Filtering:
         step: tuple[int, int],
         padding: tuple[int, int],
         channels: Sequence[int],
+        holes: npt.NDArray[np.int32],
         band: int,
         chunk: int,
         stride: int,

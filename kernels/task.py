@@ -194,30 +194,43 @@ class Task:
 
     @cached_property
     def filterings(self) -> dict[int, Filtering]:
-        """How Winograd's minimal filtering computes it, by the outputs of a cell; none if some input is never read.
-
-        The transformed inputs are sums of what several taps read: what no weight reads must not be among them.
-        """
+        """How Winograd's minimal filtering computes it, by the outputs of a cell; none where that is no gain."""
         c = self.convolution
         if len(c.inputs) > 1 or c.dilation != (1, 1) or self.target.shape[1:] == (1, 1):
             return {}
         used = self.used.reshape(-1, *c.weight.shape[2:])
         read = used.any(axis=(1, 2))
-        readers = np.einsum("cst,as,bt->cab", used[read].astype(np.int32), self._reading(0), self._reading(1))
-        if not read.any() or not readers.all():
+        if not read.any():
             return {}
-        kept, size = (c.weight[:, read], c.inputs[0, read]), self.target.shape[1:]
-        found = {cell: Filtering(cell, *kept, size, c.stride, c.padding) for cell in POINTS}
+        kept = c.weight[:, read], c.inputs[0, read], self._holes(used[read])
+        found = {cell: Filtering(cell, *kept, self.target.shape[1:], c.stride, c.padding) for cell in POINTS}
         return {cell: filtering for cell, filtering in found.items() if filtering.is_worth_it}
 
-    def _reading(self, axis: int) -> npt.NDArray[np.int32]:
-        """(kinds, taps): by which taps a row, or column, of the input is read; of those that are, each kind once."""
+    def _holes(self, used: Bools) -> npt.NDArray[np.int32]:
+        """(n, 7): what no weight reads of the input, of which ``used`` (channels, kernel height, width) tells the taps.
+
+        Channel, and along both axes first, end and step. It must not be among the sums that are filtering's inputs.
+        """
+        (rows, by_row), (columns, by_column) = (self._kinds(axis) for axis in (0, 1))
+        readers = np.einsum("cst,as,bt->cab", used.astype(np.int32), by_row, by_column)
+        found = [(channel, *rows[a], *columns[b]) for channel, a, b in np.argwhere(readers == 0).tolist()]
+        return np.array(found, dtype=np.int32).reshape(-1, 7)
+
+    def _kinds(self, axis: int) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int32]]:
+        """Rows, or columns, of the input, as (first, end, step) of those alike, and (kinds, taps): what reads each."""
         outputs, taps = np.arange(self.target.shape[1 + axis]), self._taps(axis)
         reads = np.zeros((self.source.shape[1 + axis], len(taps)), dtype=np.int32)
         places = outputs[:, None] * self.convolution.stride[axis] + taps
         inside = (places >= 0) & (places < len(reads))
         reads[places[inside], np.nonzero(inside)[1]] = 1
-        return np.unique(reads[reads.any(axis=1)], axis=0)
+        ranges, readers = [], []
+        for kind in np.unique(reads, axis=0):
+            alike = np.flatnonzero((reads == kind).all(axis=1))
+            step = int(alike[1] - alike[0]) if len(alike) > 1 else 1
+            parts = [alike] if (np.diff(alike) == step).all() else alike[:, None]
+            ranges += [(int(part[0]), int(part[-1]) + 1, step) for part in parts]
+            readers += [kind] * len(parts)
+        return ranges, np.array(readers)
 
     def products(self, candidate: Candidate) -> Task:
         """The products of Winograd's minimal filtering of a band of rows of cells."""

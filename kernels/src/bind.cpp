@@ -196,17 +196,29 @@ std::vector<Part> as_parts(const Parts& parts) {
   return all;
 }
 
+// (n, 7): channel; first, end and step of rows, and of columns.
+std::vector<Hole> as_holes(const Array<std::int32_t>& holes) {
+  require(holes.ndim() == 2 && holes.shape(1) == 7, "winograd: holes must be an (n, 7) array");
+  std::vector<Hole> all;
+  for (py::ssize_t i = 0; i < holes.shape(0); ++i) {
+    const auto span = [&](py::ssize_t at) { return Span{holes.at(i, at), holes.at(i, at + 1), holes.at(i, at + 2)}; };
+    all.push_back({holes.at(i, 0), span(1), span(4)});
+  }
+  return all;
+}
+
 Filtering make_filtering(std::int32_t cell, const Parts& rows, const Parts& columns, Pair components, Pair step,
-                         Pair padding, const std::vector<std::int32_t>& channels, std::int32_t band, std::int32_t chunk,
-                         std::int64_t stride, const Array<float>& bias, std::pair<float, float> clamp) {
+                         Pair padding, const std::vector<std::int32_t>& channels, const Array<std::int32_t>& holes,
+                         std::int32_t band, std::int32_t chunk, std::int64_t stride, const Array<float>& bias,
+                         std::pair<float, float> clamp) {
   return {cell, as_parts(rows), as_parts(columns), components.first, components.second, step.first, step.second,
-          padding.first, padding.second, channels, band, chunk, stride, copied(bias), clamp.first, clamp.second};
+          padding.first, padding.second, channels, as_holes(holes), band, chunk, stride, copied(bias), clamp.first, clamp.second};
 }
 
 void bind_filtering(py::module_& m) {
   py::class_<Filtering>(m, "Filtering")
       .def(py::init(&make_filtering), py::arg("cell"), py::arg("rows"), py::arg("columns"), py::arg("components"), py::arg("step"),
-           py::arg("padding"), py::arg("channels"), py::arg("band"), py::arg("chunk"), py::arg("stride"), py::arg("bias"),
+           py::arg("padding"), py::arg("channels"), py::arg("holes"), py::arg("band"), py::arg("chunk"), py::arg("stride"), py::arg("bias"),
            py::arg("clamp"));
 }
 

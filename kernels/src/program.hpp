@@ -41,6 +41,7 @@ struct Filtering {
   std::int32_t row_components, column_components;
   std::int32_t step_y, step_x, pad_y, pad_x;
   std::vector<std::int32_t> channels;  // of the input, each read by all terms
+  std::vector<Hole> holes;             // by channel
   std::int32_t band, chunk;            // rows of cells, filters, that are computed together
   std::int64_t stride;                 // floats from one plane in between to the next
   std::vector<float> bias;

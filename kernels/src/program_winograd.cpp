@@ -35,6 +35,21 @@ std::vector<std::int32_t> chunk_runs(const std::vector<Run>& runs, std::int64_t 
   return starts;
 }
 
+// Where the holes of each channel begin, and where the last end.
+std::vector<std::int32_t> hole_starts(const std::vector<Hole>& holes, std::size_t channels, const Planes& from) {
+  const auto within = [](const Span& s, std::int32_t size) { return s.first >= 0 && s.step >= 1 && s.end <= size; };
+  std::vector<std::int32_t> starts;
+  for (std::size_t i = 0; i < holes.size(); ++i) {
+    const Hole& hole = holes[i];
+    require(hole.channel >= 0 && static_cast<std::size_t>(hole.channel) < channels, "winograd: a hole in no channel");
+    require(i == 0 || hole.channel >= holes[i - 1].channel, "winograd: the holes of a channel must lie together");
+    require(within(hole.rows, from.height) && within(hole.columns, from.width), "winograd: a hole beyond the input");
+    while (starts.size() <= static_cast<std::size_t>(hole.channel)) starts.push_back(static_cast<std::int32_t>(i));
+  }
+  starts.resize(channels + 1, static_cast<std::int32_t>(holes.size()));
+  return starts;
+}
+
 // All but where the parts lie.
 Cells make_cells(const std::vector<Part>& parts, std::int32_t cell, std::int32_t components, std::int32_t step,
                  std::int32_t pad, std::int32_t outputs) {
@@ -71,6 +86,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   const std::int32_t phases = f.cell * f.step_x, chunk = std::min(f.chunk, to.channels);
   Cells columns = make_cells(f.columns, f.cell, f.column_components, f.step_x, f.pad_x, to.width);
   const std::int64_t line = round_up(columns.count + (columns.reach - 1) / phases) + kSlack;
+  require(f.pad_x <= phases * line, "winograd: rows are all padding");
   std::vector<Part> placed = f.columns;
   for (Part& part : placed)
     for (std::int32_t& i : part.input) i = static_cast<std::int32_t>(i % phases * line + i / phases);
@@ -93,7 +109,8 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   check_reach(products.offsets, 0, vectors_of(between, tile.lanes) * tile.lanes, sums);
   const std::int32_t bands = (rows.count - 1) / band + 1, chunks = (to.channels - 1) / chunk + 1;
   const Winograd w{from, to, residual != nullptr ? *residual : absent(), conv, pixel_family(table_, tile.lanes).run, f.cell,
-                   rows, columns, memory_.copy(f.channels), static_cast<std::int32_t>(f.channels.size()), band, chunks, chunk,
+                   rows, columns, memory_.copy(f.channels), static_cast<std::int32_t>(f.channels.size()),
+                   memory_.copy(f.holes), memory_.copy(hole_starts(f.holes, f.channels.size(), from)), band, chunks, chunk,
                    memory_.copy(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,
                    memory_.copy(f.bias), f.low, f.high};
   push(table_.winograd, w, equal_work(std::int64_t{bands} * chunks), to, 0, clear);

@@ -94,6 +94,15 @@ struct Part {
   float factor[kMostInputs][kMostInputs];
 };
 
+// Inputs of a channel that count as zeros, since no weight reads them and they might be anything.
+struct Span {
+  std::int32_t first, end, step;
+};
+struct Hole {
+  std::int32_t channel;
+  Span rows, columns;
+};
+
 // Winograd's minimal filtering along one axis: cells of outputs, and the terms of the inputs that these read, part by part.
 struct Cells {
   const Part* part;
@@ -117,6 +126,8 @@ struct Winograd {
   Cells rows, columns;
   const std::int32_t* channels;  // of the input
   std::int32_t channel_count;
+  const Hole* holes;
+  const std::int32_t* hole_starts;  // where those of each channel begin, and where the last end
   std::int32_t band, chunks, chunk;        // rows of cells of a band, at most; filters of a chunk, at most
   const std::int32_t* runs;                // where the runs of each chunk begin, and where the last ends
   std::int64_t stride, sums, lines, line;  // line: floats of one phase of a row

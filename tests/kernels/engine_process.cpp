@@ -65,13 +65,18 @@ class Decoder {
   }
   void read(Space& value) { value = static_cast<Space>(take<std::int32_t>()); }
   void read(Phase& p) { read_all(p.row, p.column); }
-  void read(Term& t) {
-    read_all(t.first, t.second);
-    t.sign = static_cast<float>(take<std::int32_t>());
+  void read(Part& p) {
+    read(p.size);
+    if (p.size < 0 || p.size > kMostInputs) throw std::invalid_argument("winograd: too many inputs of a part");
+    for (std::int32_t i = 0; i < p.size; ++i) read(p.input[i]);
+    for (std::int32_t i = 0; i < p.size; ++i)
+      for (std::int32_t j = 0; j < p.size; ++j) read(p.factor[i][j]);
   }
+  void read(Span& s) { read_all(s.first, s.end, s.step); }
+  void read(Hole& h) { read_all(h.channel, h.rows, h.columns); }
   void read(Filtering& f) {
-    read_all(f.rows, f.columns, f.row_components, f.column_components, f.step_y, f.step_x, f.pad_y, f.pad_x, f.channels,
-             f.band, f.chunk, f.stride, f.bias, f.low, f.high);
+    read_all(f.cell, f.rows, f.columns, f.row_components, f.column_components, f.step_y, f.step_x, f.pad_y, f.pad_x,
+             f.channels, f.holes, f.band, f.chunk, f.stride, f.bias, f.low, f.high);
   }
   void read(std::optional<Planes>& value) {
     if (!take<bool>()) return;

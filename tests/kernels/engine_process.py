@@ -149,23 +149,29 @@ class Tile(Part):
 
 class Filtering(Part):
     def __init__(
-        self, rows: Any, columns: Any, components: Any, step: Any, padding: Any, channels: Any, band: int, chunk: int,
-        stride: int, bias: Any, clamp: Any,
+        self, cell: int, rows: Any, columns: Any, components: Any, step: Any, padding: Any, channels: Any, holes: Any,
+        band: int, chunk: int, stride: int, bias: Any, clamp: Any,
     ) -> None:  # fmt: skip
-        REAL["Filtering"](rows, columns, components, step, padding, channels, band, chunk, stride, bias, clamp)
-        terms = [[tuple(term) for term in np.asarray(each).tolist()] for each in (rows, columns)]
+        REAL["Filtering"](
+            cell, rows, columns, components, step, padding, channels, holes, band, chunk, stride, bias, clamp
+        )
+        parts = [
+            [(len(inputs), *inputs, *map(float, factors.reshape(-1))) for inputs, factors in each]
+            for each in (rows, columns)
+        ]
         low, high = map(float, clamp)
-        bias = np.ascontiguousarray(bias)
         self.parts = (
-            *terms,
+            cell,
+            *parts,
             components,
             step,
             padding,
             np.asarray(channels, np.int32),
+            [tuple(hole) for hole in holes.tolist()],
             band,
             chunk,
             stride,
-            bias,
+            np.ascontiguousarray(bias),
             low,
             high,
         )

@@ -83,18 +83,29 @@ const float* make_phases(const Winograd& w, const Rows& rows, const float* row) 
   return row;
 }
 
+// What no weight reads of a row is not told from zeros.
+inline void fill_holes(const Winograd& w, std::int32_t channel, std::int64_t y, float* row, std::int64_t width) {
+  for (std::int32_t i = w.hole_starts[channel]; i < w.hole_starts[channel + 1]; ++i) {
+    const auto& [_, rows, columns] = w.holes[i];
+    if (y < rows.first || y >= rows.end || (y - rows.first) % rows.step != 0) continue;
+    const std::int64_t end = columns.end < width ? columns.end : width;
+    for (std::int64_t x = columns.first; x < end; x += columns.step) row[x] = 0.0F;
+  }
+}
+
 // Takes rows from `from` on, down to the one before `end`. Step by step for all of them: what was written a moment ago in
 // other pieces than it is read in would be waited for.
 template <class T>
-void take_rows(const Winograd& w, Rows& rows, const float* from, std::int64_t end) {
+void take_rows(const Winograd& w, Rows& rows, std::int32_t channel, const float* from, std::int64_t end) {
   const std::int64_t room = rows.size - w.columns.pad, width = w.from.width < room ? w.from.width : room;
   const std::int64_t begin = rows.end;
   rows.end = end;
   for (std::int64_t y = begin; y < end; ++y) {
     const std::int64_t source = y - w.rows.pad;
     if (source < 0 || source >= w.from.height) continue;
-    std::memcpy(rows.plain + y % w.rows.reach * rows.size + w.columns.pad, from + source * w.from.pitch,
-                static_cast<std::size_t>(width) * sizeof(float));
+    float* row = rows.plain + y % w.rows.reach * rows.size + w.columns.pad;
+    std::memcpy(row, from + source * w.from.pitch, static_cast<std::size_t>(width) * sizeof(float));
+    fill_holes(w, channel, source, row, width);
   }
   for (std::int64_t y = begin; y < end; ++y) {
     float* to = rows.done + y % w.rows.reach * rows.done_size;
@@ -142,7 +153,7 @@ void spread(const Winograd& w, const Frame& frame, std::int64_t first, std::int6
     float* to = memory + std::int64_t{i} * w.rows.terms * w.columns.terms * w.stride;
     rows.end = first * step;
     for (std::int64_t cell = first; cell < first + cells; ++cell, to += w.columns.count) {
-      take_rows<T>(w, rows, from, cell * step + reach);
+      take_rows<T>(w, rows, i, from, cell * step + reach);
       spread_cells<T>(w, rows, cell * step, to);
     }
   }
