@@ -74,8 +74,8 @@ def _add_winograd(program: _engine.Program, task: Task, candidate: Candidate, pa
     c, products = candidate.products, task.products(candidate)
     rows, columns = ([(part.inputs.tolist(), part.factors) for part in parts] for parts in f.parts)
     filtering = _engine.Filtering(
-        f.cell, rows, columns, (len(f.components[0]), len(f.components[1])), f.stride, f.padding, f.channels.tolist(), f.holes,
-        candidate.rows, f.chunk, products.source.stride, task.convolution.bias, task.clamp,
+        f.cell, rows, columns, (len(f.components[0]), len(f.components[1])), f.stride, f.padding, f.channels.tolist(),
+        f.holes, candidate.rows, f.chunk, products.source.stride, task.convolution.bias, task.clamp,
     )  # fmt: skip
     filters = products.filters(replace(packed, rows=f.slots[packed.rows]))
     tile = _engine.Tile(c.lanes, c.vectors, 1, 1, 1, c.rest, 1, c.runs_outer)

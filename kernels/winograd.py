@@ -85,8 +85,8 @@ class Filtering:
         cell: Outputs along each axis that are computed together.
         weight: (filters, channels, kernel height, kernel width).
         channels: (channels,): of the input.
-        holes: (n, 7): inputs of these that count as zeros: index of the channel, by channel; first, end and step of rows,
-            and of columns.
+        holes: (n, 7): inputs of these that count as zeros: index of the channel, by channel; first, end and step of
+            rows, and of columns.
         outputs: Height and width of the output.
         stride: Vertical and horizontal.
         padding: Rows above and below, columns left and right.

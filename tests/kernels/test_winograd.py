@@ -266,8 +266,8 @@ def test_broken_steps(
     """The engine refuses what could touch memory outside its buffers."""
     real = _engine.Filtering
     names = (
-        "cell", "rows", "columns", "components", "step", "padding", "channels", "holes", "band", "chunk", "stride", "bias",
-        "clamp",
+        "cell", "rows", "columns", "components", "step", "padding", "channels", "holes", "band", "chunk", "stride",
+        "bias", "clamp",
     )  # fmt: skip
     if "holes" in changed:
         changed = {"holes": np.array(changed["holes"], np.int32)}
