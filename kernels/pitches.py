@@ -9,8 +9,8 @@ from .layout import Geometry, Layout, Phase, Staging, Taps, taps, walks_rows
 from .operations import Convolution, Lowered, Operation
 
 COPY = 6.0  # multiply-adds that cost as much as copying a vector through the second-level cache
-MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights,
-FAR = 0.3  # and the convolution takes longer by this share
+MOST_READ = 100 * 1024  # floats of copies that a tile may read: beyond, that cache has no room for them beside weights
+FAR = 0.3  # share of its multiply-adds by which a convolution takes longer then
 TILE = 3  # vectors of pixels
 STEP = 300  # vectors: copying them takes as long as starting a step
 KEPT = 0.25  # share of the weights that are assumed to be left

@@ -67,9 +67,9 @@ class Program {
   // Runs of one filter. `columns`: how far right of the output's column each entry of the lists reads.
   void rows_conv(const FilterData& filters, const std::vector<std::int32_t>& columns, const Tile& tile, const Planes& from,
                  const Planes& to, const Planes* residual, std::int32_t step_y, std::int32_t step_x, bool clear);
-  // `products`: a pixel_conv of planes in between, per chunk of filters: those of sums (row component, column component,
-  // filter) from those of transformed inputs (channel, row term, column term). Slots and rows of one chunk begin at 0
-  // again, its runs lie together.
+  // `products`: a pixel_conv of planes in between, per chunk of filters: those of sums (filter, row component, column
+  // component) from those of transformed inputs (channel, row term, column term). Rows of one chunk begin at 0 again, its
+  // runs lie together.
   void winograd_conv(const FilterData& products, const Filtering& filtering, const Tile& tile, const Planes& from,
                      const Planes& to, const Planes* residual, bool clear);
   void stage(const Planes& from, const Planes& to, const std::vector<Phase>& phases, std::int32_t step_y,

@@ -55,8 +55,9 @@ Cells make_cells(const std::vector<Part>& parts, std::int32_t cell, std::int32_t
                  std::int32_t pad, std::int32_t outputs) {
   std::int32_t terms = 0;
   for (const Part& part : parts) {
-    require(part.size >= 2 && part.size <= kMostInputs && terms <= kMostTerms, "winograd: no kernel for so many terms");
+    require(part.size >= 2 && part.size <= kMostInputs, "winograd: no kernel for parts of so many inputs");
     terms += part.size;
+    require(terms <= kMostTerms, "winograd: too many terms");
   }
   require(terms > 0, "winograd: no terms");
   require(components == cell + 1 || components == cell + 2, "winograd: a cell has one or two components more than outputs");
@@ -83,8 +84,8 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   require(f.cell == 2 || f.cell == 4, "winograd: no kernel for cells of so many outputs");
   Cells rows = make_cells(f.rows, f.cell, f.row_components, f.step_y, f.pad_y, to.height);
   rows.part = memory_.copy(f.rows);
-  const std::int32_t phases = f.cell * f.step_x, chunk = std::min(f.chunk, to.channels);
   Cells columns = make_cells(f.columns, f.cell, f.column_components, f.step_x, f.pad_x, to.width);
+  const std::int32_t phases = f.cell * f.step_x, chunk = std::min(f.chunk, to.channels);
   const std::int64_t line = round_up(columns.count + (columns.reach - 1) / phases) + kSlack;
   require(f.pad_x <= phases * line, "winograd: rows are all padding");
   std::vector<Part> placed = f.columns;

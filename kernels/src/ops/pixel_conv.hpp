@@ -313,7 +313,7 @@ constexpr int kJoinedFilters = 8, kJoinedVectors = 3, kMostJoined = 4;
 // pixels alone takes half as long as one for a vector. There must be registers for both.
 template <class T>
 inline bool joins_rest(const PixelConv& c, const Run& run) {
-  constexpr bool fits = T::registers >= 32 && T::lanes > T::Square::lanes && T::Square::lanes == kJoinedFilters;
+  constexpr bool fits = T::registers >= 32 && T::Square::lanes == kJoinedFilters;
   return fits && run.size == kJoinedFilters && c.rest <= kMostJoined && c.vectors / c.tiles == kJoinedVectors &&
          c.filters.sets == nullptr && c.panel.rows == nullptr && c.passes.count == 1;
 }
@@ -379,7 +379,7 @@ void fill_panel(PixelConv& c, const Frame& frame, std::int32_t pass, std::int64_
   c.in = c.rest_conv.in = frame.scratch - p;
 }
 
-// Units: runs when they are the outer loop, else tiles, of which the rest is the last. The others differ by at most one
+// Units: runs when they are the outer loop, else tiles, of which the rest is the last, where no tile has joined it. The others differ by at most one
 // vector, so that none is short.
 template <class T>
 void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, std::int64_t end) {

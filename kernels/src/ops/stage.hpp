@@ -86,22 +86,18 @@ struct Halves {
 inline Halves halves_at(const Stage& s, std::int64_t f) {
   Halves found{-1, -1, -1, f};
   for (std::int64_t& i = found.end; i < s.phases && s.phase[i].row == s.phase[f].row; ++i) {
-    if (s.phase[i].column == -1) {
-      found.before = i;
-    } else if (s.phase[i].column == 0) {
-      found.even = i;
-    } else if (s.phase[i].column == 1) {
-      found.odd = i;
-    } else {
-      break;
-    }
+    const std::int32_t column = s.phase[i].column;
+    if (column < -1 || column > 1) break;
+    std::int64_t& place = column < 0 ? found.before : column == 0 ? found.even : found.odd;
+    if (place >= 0) break;  // there twice
+    place = i;
   }
   return found;
 }
 
 // Every second float of the rows of a plane, and the others, as they are and behind a zero. A row's last vector may run
-// on into the zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond the
-// buffer. What lies well within a row needs no masks.
+// on into zeros and the next row, which is written after it; it may not leave the plane, nor be read beyond the buffer.
+// What lies well within a row needs no masks.
 template <class T>
 void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, const Halves& h, std::int64_t phase_row) {
   const std::int64_t width = s.to.width, pitch = s.to.pitch, space = s.to.stride;
@@ -113,7 +109,8 @@ void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, cons
   const auto to = [&](std::int64_t f) { return f < 0 ? nullptr : plane(s.to, frame, channel * s.phases + f); };
   float *even = to(h.even), *odd = to(h.odd), *before = to(h.before);
   const std::int64_t whole = within / T::lanes * T::lanes;
-  const typename T::Vector keep_even = first_lanes<T>(even_end - whole), keep_odd = first_lanes<T>(odd_end - whole);
+  const typename T::Vector keep_even = first_lanes<T>(even_end - whole), keep_odd = first_lanes<T>(odd_end - whole),
+                           keep_before = first_lanes<T>(within - whole);
   for (std::int64_t y = 0, line = 0; y < s.to.height; ++y, line += pitch) {
     const std::int64_t row = phase_row + y * s.step_y, at = row * s.from.pitch;
     const bool there = row < s.from.height;
@@ -130,7 +127,7 @@ void stage_halves(const Stage& s, const Frame& frame, std::int64_t channel, cons
       T::split(from + at + 2 * x, a, b);
       if (even != nullptr) T::store(even + line + x, T::keep(a, keep_even));
       if (odd != nullptr) T::store(odd + line + x, T::keep(b, keep_odd));
-      if (before != nullptr) T::store(before + line + x + 1, T::keep(b, keep_odd));
+      if (before != nullptr) T::store(before + line + x + 1, T::keep(b, keep_before));
       continue;
     }
     for (; x < width; ++x) {
