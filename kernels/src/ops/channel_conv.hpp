@@ -57,7 +57,6 @@ template <int R, int Floats>
 template <class T, int Q, int R, int C, int S, int Ahead, int U>
 [[gnu::always_inline]] inline void channel_steps(std::int64_t row_step, const float* in, const std::int32_t* offset,
                                                  const float* weight, ChannelBlock<T, Q, R * C> (&acc)[U]) {
-  if constexpr (R * C == 1) fetch_lines<U * Q * T::lanes>(weight + kStreamAhead);  // nothing else takes time
 #pragma GCC unroll 8
   for (int u = 0; u < U; ++u) {
     if constexpr (Ahead > 0) fetch_rows<R, 1 + (C - 1) * S>(row_step, at(in, offset[u + Ahead]));

@@ -10,9 +10,6 @@ constexpr int kLine = 16;  // floats of a cache line
 // Weights are read in order, but within a network from far away: they are fetched so many floats ahead, a line at a time.
 constexpr int kWeightsAhead = 512;
 
-// Where there is one output per weight, they come from memory as fast as that gives them.
-constexpr int kStreamAhead = 4096;
-
 // Inputs are fetched so many entries of a list ahead, into the first-level cache: what a list reads of a tile hardly fits
 // there, and no CPU foresees where lists lead.
 constexpr std::int32_t kEntriesAhead = 16;
