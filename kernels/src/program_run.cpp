@@ -55,7 +55,7 @@ std::vector<double> Program::time(const float* input, float* output, std::int64_
   for (double& each : taken) {
     const double start = seconds();
     pool_.run([&](int part) { run_part(input, output, part); });
-    each = seconds() - start;
+    each = elapsed(start, seconds());
   }
   return taken;
 }
@@ -76,7 +76,7 @@ std::vector<double> Program::time_steps(const float* input, float* output, std::
         run_step(steps_[index], frame, part);
         pool_.barrier();
         const double end = seconds();
-        if (part == 0) *to++ = end - start;
+        if (part == 0) *to++ = elapsed(start, end);
         start = end;
       }
     }

@@ -69,7 +69,7 @@ std::vector<double> RoofLoop::time(std::int64_t repeats) {
       const double start = seconds();
       const float sum = function_(data, floats_, passes_);
       pool_.barrier();
-      if (part == 0) each = seconds() - start;
+      if (part == 0) each = elapsed(start, seconds());
       sums[index] = sum;
     }
   });
