@@ -250,12 +250,13 @@ def broken() -> list[dict[str, Any]]:
         {"rows": []}, {"columns": [([*inputs[:3], 2**15], factors)]}, {"rows": [([-1, *inputs[1:]], factors)]},
         {"rows": [([], factors[:0, :0])]}, {"columns": [seven]}, {"columns": [(inputs, factors[:3])]},
         {"columns": [(inputs[:1], factors[:1, :1])]}, {"rows": [(inputs, factors)] * 100}, {"cell": 3}, {"cell": 4},
-        {"components": (5, 4)}, {"components": (4, 2)}, {"step": (3, 1)}, {"step": (1, 0)}, {"step": (1, 2**30)}, {"padding": (-1, 1)},
+        {"components": (5, 4)}, {"components": (4, 2)}, {"step": (3, 1)}, {"step": (1, 0)}, {"step": (1, 2**30)},
+        {"padding": (-1, 1)}, {"padding": (1, 2**20)}, {"padding": (1, 2**15 - 1)},
         {"channels": [0, 5]}, {"channels": [-1, 0]}, {"channels": []}, {"band": 0}, {"band": 99}, {"chunk": 0},
+        {"chunk": 1}, {"stride": 16}, {"stride": 2**40}, {"bias": np.zeros(3, np.float32)},
         {"holes": [[5, 0, 1, 1, 0, 1, 1]]}, {"holes": [[-1, 0, 1, 1, 0, 1, 1]]}, {"holes": [[0, 0, 10, 1, 0, 1, 1]]},
         {"holes": [[0, 0, 1, 0, 0, 1, 1]]}, {"holes": [[0, 0, 1, 1, -1, 1, 1]]}, {"holes": [[0, 0, 1]]},
-        {"holes": [[1, 0, 1, 1, 0, 1, 1], [0, 0, 1, 1, 0, 1, 1]]}, {"padding": (1, 2**15 - 1)},
-        {"stride": 16}, {"stride": 2**40}, {"bias": np.zeros(3, np.float32)}, {"chunk": 1}, {"padding": (1, 2**20)},
+        {"holes": [[1, 0, 1, 1, 0, 1, 1], [0, 0, 1, 1, 0, 1, 1]]},
     ]  # fmt: skip
 
 
