@@ -29,7 +29,7 @@ from .pack import (
     similar_order,
     union_counts,
 )
-from .winograd import POINTS, Filtering
+from .winograd import POINTS, Axis, Filtering, find_holes
 
 FIRST_LEVEL = 24 * 1024  # bytes of the first-level cache that are left for inputs
 
@@ -202,35 +202,10 @@ class Task:
         read = used.any(axis=(1, 2))
         if not read.any():
             return {}
-        kept = c.weight[:, read], c.inputs[0, read], self._holes(used[read])
+        axes = [Axis(self.source.shape[1 + i], self.target.shape[1 + i], c.stride[i], self._taps(i)) for i in (0, 1)]
+        kept = c.weight[:, read], c.inputs[0, read], find_holes(used[read], *axes)
         found = {cell: Filtering(cell, *kept, self.target.shape[1:], c.stride, c.padding) for cell in POINTS}
         return {cell: filtering for cell, filtering in found.items() if filtering.is_worth_it}
-
-    def _holes(self, used: Bools) -> npt.NDArray[np.int32]:
-        """(n, 7): what no weight reads of the input, of which ``used`` (channels, kernel height, width) tells the taps.
-
-        Channel, and along both axes first, end and step. It must not be among the sums that are filtering's inputs.
-        """
-        (rows, by_row), (columns, by_column) = (self._kinds(axis) for axis in (0, 1))
-        readers = np.einsum("cst,as,bt->cab", used.astype(np.int32), by_row, by_column)
-        found = [(channel, *rows[a], *columns[b]) for channel, a, b in np.argwhere(readers == 0).tolist()]
-        return np.array(found, dtype=np.int32).reshape(-1, 7)
-
-    def _kinds(self, axis: int) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int32]]:
-        """Rows, or columns, of the input, as (first, end, step) of those alike, and (kinds, taps): what reads each."""
-        outputs, taps = np.arange(self.target.shape[1 + axis]), self._taps(axis)
-        reads = np.zeros((self.source.shape[1 + axis], len(taps)), dtype=np.int32)
-        places = outputs[:, None] * self.convolution.stride[axis] + taps
-        inside = (places >= 0) & (places < len(reads))
-        reads[places[inside], np.nonzero(inside)[1]] = 1
-        ranges, readers = [], []
-        for kind in np.unique(reads, axis=0):
-            alike = np.flatnonzero((reads == kind).all(axis=1))
-            step = int(alike[1] - alike[0]) if len(alike) > 1 else 1
-            parts = [alike] if (np.diff(alike) == step).all() else alike[:, None]
-            ranges += [(int(part[0]), int(part[-1]) + 1, step) for part in parts]
-            readers += [kind] * len(parts)
-        return ranges, np.array(readers)
 
     def products(self, candidate: Candidate) -> Task:
         """The products of Winograd's minimal filtering of a band of rows of cells."""

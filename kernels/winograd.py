@@ -25,6 +25,7 @@ from numpy.polynomial.polynomial import polyfromroots
 from . import _engine
 from .layout import LINE, Geometry, align
 from .operations import Convolution, Ints
+from .pack import Bools
 
 CHUNK = 32  # filters whose sums are kept until they become outputs
 WORTH = 0.8  # multiplications of those of the plain convolution, from which it is no gain
@@ -75,6 +76,55 @@ def _filter(taps: Sequence[int], kernel: int, stride: int, cell: int) -> Part:
     factors[-1], weights[-1, taps[-1]] = polyfromroots(points), 1.0
     components = np.array([*range(len(points)), cell + 1])
     return Part(taps[0] + stride * np.arange(count), components, factors.astype(np.float32), weights)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Rows, or columns, of a convolution.
+
+    Attributes:
+        size: Of the input.
+        outputs: Of the output.
+        stride: From one output to the next.
+        taps: (taps,): how far below, or right of, an output each tap of the kernel reads.
+    """
+
+    size: int
+    outputs: int
+    stride: int
+    taps: Ints
+
+    def kinds(self) -> tuple[list[tuple[int, int, int]], Ints]:
+        """The inputs as (first, end, step) of those alike; (kinds, taps): 1 where a tap reads inputs of the kind."""
+        reads = np.zeros((self.size, len(self.taps)), dtype=np.int64)
+        places = np.arange(self.outputs)[:, None] * self.stride + self.taps
+        inside = (places >= 0) & (places < self.size)
+        reads[places[inside], np.nonzero(inside)[1]] = 1
+        ranges, readers = [], []
+        for kind in np.unique(reads, axis=0):
+            alike = np.flatnonzero((reads == kind).all(axis=1))
+            step = int(alike[1] - alike[0]) if len(alike) > 1 else 1
+            parts = [alike] if (np.diff(alike) == step).all() else alike[:, None]
+            ranges += [(int(part[0]), int(part[-1]) + 1, step) for part in parts]
+            readers += [kind] * len(parts)
+        return ranges, np.array(readers)
+
+
+def find_holes(used: Bools, rows: Axis, columns: Axis) -> npt.NDArray[np.int32]:
+    """What no weight reads of an input: it must not be among the sums that are filtering's inputs.
+
+    Args:
+        used: (channels, kernel height, kernel width): whether some weight of the tap is kept.
+        rows: Of the input.
+        columns: Of the input.
+
+    Returns:
+        (n, 7): channel; first, end and step of rows, and of columns.
+    """
+    (down, by_row), (along, by_column) = rows.kinds(), columns.kinds()
+    readers = np.einsum("cst,as,bt->cab", used.astype(np.int64), by_row, by_column)
+    found = [(channel, *down[a], *along[b]) for channel, a, b in np.argwhere(readers == 0).tolist()]
+    return np.array(found, dtype=np.int32).reshape(-1, 7)
 
 
 @dataclass(frozen=True)
