@@ -17,11 +17,7 @@ from .winograd import Filtering
 SPARSE_SPEED = 0.6
 """Multiply-adds per second by lists of kept weights, of those of dense products, at worst."""
 MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
-BANDS = (
-    1536 * 1024,
-    1024 * 1024,
-    512 * 1024,
-)  # bytes, more or less of the second-level cache, for a band of transformed planes
+BANDS = (1536 << 10, 1 << 20, 512 << 10)  # bytes for a band of transformed planes: a second-level cache, more or less
 
 
 def enumerate_candidates(task: Task, isa: str) -> Iterator[Candidate]:
