@@ -101,9 +101,12 @@ class LayerCosts:
     def _tells(self, row: Row) -> bool:
         """Whether a row tells what its scheme costs.
 
-        Where neighbours take channels and what is left is computed as if it were dense, it tells what that costs.
+        Where neighbours take inputs and what is left is computed as if it were dense, it tells what that costs. Outputs
+        that nobody reads take their weights along, and no more: points are per computed output.
         """
-        return not row.as_dense or row.kept >= _WHOLE * kept_share(self._layer, row.choice)
+        removes = parse_scheme(row.choice.scheme).removes == "filters"
+        stored = 1.0 if removes else max(row.stored, 1) / self._layer.out_channels
+        return not row.as_dense or row.kept >= _WHOLE * stored * kept_share(self._layer, row.choice)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
         """The input channels of which no unit is kept, by chance."""
