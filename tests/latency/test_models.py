@@ -188,13 +188,22 @@ def test_rearranging_many_channels_costs_more_for_each(wide: Network, profiles: 
             assert staging.at(share)[0] == pytest.approx(share**2, abs=0.02)
 
 
+def _channels(network: Network, name: str) -> tuple[int, int]:
+    layer = network.layer(name)
+    return layer.in_channels, layer.out_channels
+
+
 def test_what_is_computed_as_if_dense_beside_narrow_neighbours_tells_nothing(
     wide: Network, profiles: dict[str, Profile]
 ) -> None:
+    """But where its inputs are all there, and only outputs are missing, it does."""
     profile = profiles["table"]
     known = [row for row in profile.survey.rows if row.mixed and row.choice.scheme == "simd:8" and row.kept > 0.1]
     odd = replace(known[0], kept=known[0].kept / 2, ms=10 * known[0].ms, planes=0, as_dense=True)
-    mapping = Mapping({odd.layer: Choice("simd:8", 2 * odd.choice.rate)})
-    for row, same in ((odd, True), (replace(odd, as_dense=False), False)):
+    whole = next(row for row in known if (row.live_in, row.stored) == _channels(wide, row.layer))
+    outputs = int(0.8 * whole.stored)
+    fewer = replace(whole, kept=whole.kept * outputs / whole.stored, stored=outputs, ms=10 * whole.ms, as_dense=True)
+    for row, times, same in ((odd, 2.0, True), (replace(odd, as_dense=False), 2.0, False), (fewer, 1.0, False)):
+        mapping = Mapping({row.layer: Choice("simd:8", times * row.choice.rate)})
         skewed = replace(profile, survey=replace(profile.survey, rows=(*profile.survey.rows, row)))
         assert (skewed.predict(wide, mapping) == profile.predict(wide, mapping)) == same
