@@ -73,7 +73,7 @@ def _winograd_candidates(
         planes = filtering.geometry(1, band)
         for size, widest in tiles.items():
             if size < 2 * filtering.chunk:
-                plain = Candidate("winograd", lanes, size, widest, band, filtering.cell, dense=True)
+                plain = Candidate("winograd", lanes, size, widest, rows=band, columns=filtering.cell, dense=True)
                 yield _fitted(plain, planes, rests.get(size, 0))
 
 

@@ -13,42 +13,53 @@ inline double system_seconds() {
 }
 
 #if defined(__x86_64__)
-// Seconds of a tick of the CPU's counter, measured for some milliseconds; 0 where it does not count evenly.
+// The CPU's counter, read when what is before it is done.
+inline double ticks() {
+  unsigned processor = 0;
+  return static_cast<double>(__rdtscp(&processor));
+}
+
+// Seconds of a tick of the counter, measured for some milliseconds; 0 where it does not count evenly.
 inline double measure_tick() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (__get_cpuid(0x80000007, &a, &b, &c, &d) == 0 || (d >> 8 & 1) == 0) return 0.0;
-  const double start = system_seconds();
-  const unsigned long long first = __rdtscp(&a);
+  const double start = system_seconds(), first = ticks();
   double now = start;
   while (now < start + 5e-3) now = system_seconds();
-  return (now - start) / static_cast<double>(__rdtscp(&a) - first);
-}
-
-// The system's clock may tick in tens of nanoseconds, of which steps take a few hundred, and takes as long to read. The
-// counter is read when what is before it is done.
-inline double seconds() {
-  static const double tick = measure_tick();
-  unsigned processor = 0;
-  return tick > 0.0 ? static_cast<double>(__rdtscp(&processor)) * tick : system_seconds();
+  return (now - start) / (ticks() - first);
 }
 #else
-inline double seconds() { return system_seconds(); }
+inline double ticks() { return 0.0; }
+inline double measure_tick() { return 0.0; }
 #endif
 
-inline double measure_reading() {
-  double least = 1.0;
+// Reading the system's clock may take tens of nanoseconds, where steps take a few hundred.
+inline double read_clock(double tick) { return tick > 0.0 ? ticks() * tick : system_seconds(); }
+
+struct Clock {
+  double tick, reading;  // seconds: of a tick, 0 for the system's clock; that reading it takes
+};
+
+inline Clock make_clock() {
+  Clock made{measure_tick(), 1.0};
   for (int i = 0; i < 1000; ++i) {
-    const double start = seconds(), taken = seconds() - start;
-    least = taken < least ? taken : least;
+    const double start = read_clock(made.tick), taken = read_clock(made.tick) - start;
+    made.reading = taken < made.reading ? taken : made.reading;
   }
-  return least;
+  return made;
 }
+
+inline const Clock& the_clock() {
+  static const Clock made = make_clock();
+  return made;
+}
+
+inline double seconds() { return read_clock(the_clock().tick); }
 
 // Seconds from one reading of the clock to another, without what reading it takes: sums of short steps would otherwise be
 // longer than the run that they make up.
 inline double elapsed(double start, double end) {
-  static const double reading = measure_reading();
-  const double taken = end - start - reading;
+  const double taken = end - start - the_clock().reading;
   return taken > 1e-9 ? taken : 1e-9;
 }
 

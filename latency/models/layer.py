@@ -104,8 +104,7 @@ class LayerCosts:
         Where neighbours take inputs and what is left is computed as if it were dense, it tells what that costs. Outputs
         that nobody reads take their weights along, and no more: points are per computed output.
         """
-        removes = parse_scheme(row.choice.scheme).removes == "filters"
-        stored = 1.0 if removes else max(row.stored, 1) / self._layer.out_channels
+        stored = 1.0 if _removes_filters(row) else max(row.stored, 1) / self._layer.out_channels
         return not row.as_dense or row.kept >= _WHOLE * stored * kept_share(self._layer, row.choice)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
@@ -127,7 +126,7 @@ class LayerCosts:
     def _point(self, row: Row) -> tuple[float, Cost]:
         """Weights per computed output, and what the layer would cost if all outputs were computed."""
         kept, computed = row.kept, 1.0
-        if parse_scheme(row.choice.scheme).removes == "filters":
+        if _removes_filters(row):
             kept *= self._in_steps(row.live_out, row.together) / max(row.live_out, 1)
         else:
             computed = self._in_steps(max(row.stored, 1), row.together) / self._layer.out_channels
@@ -142,6 +141,10 @@ class LayerCosts:
         """Filters that are computed together at the nearest measured rate; 0 where none was measured."""
         known = self._together.get(choice.scheme, {})
         return known[min(known, key=lambda rate: abs(math.log(rate / choice.rate)))] if known else 0
+
+
+def _removes_filters(row: Row) -> bool:
+    return parse_scheme(row.choice.scheme).removes == "filters"
 
 
 def staging_curve(paid: list[Row], amount: Callable[[Row], float]) -> DensityCurve:
@@ -189,8 +192,7 @@ def _fullest(rows: list[Row]) -> list[Row]:
     All where filters are removed, since it does not matter then.
     """
     most = max(row.stored for row in rows)
-    removing = parse_scheme(rows[0].choice.scheme).removes == "filters"
-    return [row for row in rows if removing or row.stored >= _FULL * most]
+    return [row for row in rows if _removes_filters(row) or row.stored >= _FULL * most]
 
 
 def steady_mean(rows: list[Row]) -> Cost:

@@ -55,7 +55,7 @@ def run_with() -> Runner:
 
 
 @pytest.fixture
-def whole() -> Callable[[torch.Tensor, Candidate], torch.Tensor]:
+def rounded() -> Callable[[torch.Tensor, Candidate], torch.Tensor]:
     """What a candidate computed of small integers: cells of four have weights of sixths, all others are exact."""
     return lambda result, c: result.round() if c.family == "winograd" and c.columns > 2 else result
 

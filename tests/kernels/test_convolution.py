@@ -106,7 +106,7 @@ def test_every_candidate_is_exact(
     isa: str,
     share: int,
     run_with: Any,
-    whole: Any,
+    rounded: Any,
     tasks_of: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -123,7 +123,7 @@ def test_every_candidate_is_exact(
     share = max(share, 1 if copy == MARGINS else 3)
     for candidate in candidates[sum(map(ord, case.name)) % min(share, len(candidates)) :: share]:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 class Residual(nn.Module):
@@ -140,7 +140,7 @@ class Residual(nn.Module):
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_every_candidate_adds_a_residual_once(
-    kernel: int, isa: str, share: int, run_with: Any, whole: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
+    kernel: int, isa: str, share: int, run_with: Any, rounded: Any, tasks_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunemap.kernels.task.FIRST_LEVEL", 2048)
     case = Case("residual", (11, 9), (26, 26), kernel, {"padding": kernel // 2})
@@ -155,7 +155,7 @@ def test_every_candidate_adds_a_residual_once(
     assert {(c.jammed, c.dense) for c in candidates if c.passes > 1} == {(False, False), (True, False), (False, True)}
     for index, candidate in enumerate(candidates[::share]):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize(("changed", "alone"), [
@@ -191,7 +191,7 @@ def test_rows_are_walked_as_one_where_nothing_lies_between_them(
 @pytest.mark.parametrize("blocks", [(3, 8, 8), (8, 3, 8), (5, 5, 8), (8, 8, 9)], ids=str)
 @pytest.mark.parametrize("size", [1, 5])
 def test_filters_with_equal_zeros_change_places(
-    blocks: tuple[int, ...], size: int, isa: str, run_with: Any, whole: Any, tasks_of: Any
+    blocks: tuple[int, ...], size: int, isa: str, run_with: Any, rounded: Any, tasks_of: Any
 ) -> None:
     """Runs of whole blocks in any order, some of them short, also where a linear layer stores whole vectors."""
     case = Case("blocks", (size, size), (12, sum(blocks)), 1, density=1.0)
@@ -206,7 +206,7 @@ def test_filters_with_equal_zeros_change_places(
     assert {c.family for c in found} >= {"channels"}
     for candidate in found:
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())
@@ -234,7 +234,7 @@ def test_real_numbers_against_float64(case: Case, isa: str, run_with: Any, tasks
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize(("channel", "tap"), [(0, (0, 0)), (4, (2, 1))])
 def test_one_weight_alone(
-    isa: str, channel: int, tap: tuple[int, int], run_with: Any, whole: Any, tasks_of: Any
+    isa: str, channel: int, tap: tuple[int, int], run_with: Any, rounded: Any, tasks_of: Any
 ) -> None:
     conv = nn.Conv2d(5, 9, 3, padding=1, bias=False)
     model = nn.Sequential(conv)
@@ -247,7 +247,7 @@ def test_one_weight_alone(
     (task,) = tasks_of(model, images, isa)
     for candidate in all_candidates(task, isa):
         result = run_with(model, images, isa, lambda _, chosen=candidate: chosen)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize("isa", isas())

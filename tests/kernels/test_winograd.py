@@ -79,7 +79,7 @@ def test_exact(
     isa: str,
     share: int,
     run_with: Any,
-    whole: Any,
+    rounded: Any,
     tasks_of: TasksOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -98,7 +98,7 @@ def test_exact(
         bands |= {c.rows for c in found}
         for index, candidate in enumerate(found[len(bands) % share :: share]):
             result = run_with(model, images, isa, lambda _, chosen=candidate: chosen, threads=1 + index % 2)
-            assert torch.equal(whole(result, candidate), expected), str(candidate)
+            assert torch.equal(rounded(result, candidate), expected), str(candidate)
     assert len(bands) > 1 or expected.shape[2] <= 2
 
 
@@ -115,7 +115,7 @@ class Residual(nn.Module):
 @pytest.mark.parametrize("isa", isas())
 @pytest.mark.parametrize("size", [(9, 11), (6, 32)])
 def test_a_residual_is_added_once(
-    size: tuple[int, int], isa: str, share: int, run_with: Any, whole: Any, tasks_of: TasksOf
+    size: tuple[int, int], isa: str, share: int, run_with: Any, rounded: Any, tasks_of: TasksOf
 ) -> None:
     model = Residual(nn.Conv2d(34, 34, 3, padding=1)).eval()
     images = with_integers(model.before, size)
@@ -128,10 +128,10 @@ def test_a_residual_is_added_once(
     plain = next(c for c in enumerate_candidates(tasks_of(model, images, isa)[0], isa) if c.family == "channels")
     for candidate in ways(task, isa)[::share]:
         result = run_with(model, images, isa, lambda t, c=candidate: c if t.residual is not None else plain)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
-def test_inputs_that_nobody_reads_are_left_out(run_with: Any, whole: Any, tasks_of: TasksOf) -> None:
+def test_inputs_that_nobody_reads_are_left_out(run_with: Any, rounded: Any, tasks_of: TasksOf) -> None:
     conv = nn.Conv2d(6, 8, 3, padding=1)
     images = with_integers(conv, (6, 6))
     with torch.no_grad():
@@ -143,13 +143,13 @@ def test_inputs_that_nobody_reads_are_left_out(run_with: Any, whole: Any, tasks_
     assert ways(task, isas()[0])
     for candidate in ways(task, isas()[0]):
         result = run_with(nn.Sequential(conv), images, isas()[0], lambda _, chosen=candidate: chosen)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (1, 0), ((1, 2), 2)])
 @pytest.mark.parametrize("seed", range(6))
 def test_inputs_that_no_weight_reads_are_left_out(
-    seed: int, stride: Any, padding: int, run_with: Any, whole: Any, tasks_of: TasksOf
+    seed: int, stride: Any, padding: int, run_with: Any, rounded: Any, tasks_of: TasksOf
 ) -> None:
     """Columns pruned at random, and a NaN at every input that no weight touches, be it that no tap does."""
     conv = nn.Conv2d(6, 8, 3, stride, padding=padding, bias=False)
@@ -164,7 +164,7 @@ def test_inputs_that_no_weight_reads_are_left_out(
     assert task.filterings
     for candidate in enumerate_candidates(task, isas()[0]):
         result = run_with(nn.Sequential(conv), images, isas()[0], lambda _, chosen=candidate: chosen)
-        assert torch.equal(whole(result, candidate), expected), str(candidate)
+        assert torch.equal(rounded(result, candidate), expected), str(candidate)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ namespace {
 
 constexpr int kJoinedFilters = 8, kJoinedVectors = 3, kMostJoined = 4;
 
-// Whether the last tile also computes the pixels beyond it, with filters in the lanes: a walk through the list for a few
-// pixels alone takes half as long as one for a vector. There must be registers for both.
+// Whether there are registers for such a tile.
 template <class T>
+constexpr bool has_joined = T::registers >= 32 && T::lanes > T::Square::lanes && T::Square::lanes == kJoinedFilters;
+
+// Whether the last tile also computes the pixels beyond it, with filters in the lanes: a walk through the list for a few
+// pixels alone takes half as long as one for a vector.
 inline bool joins_rest(const PixelConv& c, const Run& run) {
-  constexpr bool fits = T::registers >= 32 && T::Square::lanes == kJoinedFilters;
-  return fits && run.size == kJoinedFilters && c.rest <= kMostJoined && c.vectors / c.tiles == kJoinedVectors &&
+  return run.size == kJoinedFilters && c.rest <= kMostJoined && c.vectors / c.tiles == kJoinedVectors &&
          c.filters.sets == nullptr && c.panel.rows == nullptr && c.passes.count == 1;
 }
 
@@ -95,8 +97,8 @@ void pixel_conv(const void* parameters, const Frame& frame, std::int64_t begin, 
   const auto first = [=](std::int64_t t) { return t * each + (t < longer ? t : longer); };
   const auto vectors_of = [=](std::int64_t t) { return each + (t < longer ? 1 : 0); };
   const auto one = [&](std::int64_t t, const Run& run) {
-    if constexpr (T::lanes > T::Square::lanes) {
-      if (c.rest > 0 && t >= c.tiles - 1 && joins_rest<T>(c, run)) {
+    if constexpr (has_joined<T>) {
+      if (c.rest > 0 && t >= c.tiles - 1 && joins_rest(c, run)) {
         if (t < c.tiles) joined_tiles<T>[c.rest - 1](c, run, frame.arena, first(t) * T::lanes);
         return;
       }
