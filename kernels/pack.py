@@ -75,9 +75,10 @@ class Runs:
     """Filters in the order they are computed, cut into runs.
 
     Attributes:
-        order: Filter of every slot, -1 for a slot that only pads.
+        order: Filter of every slot; -1 for a slot that only pads, where lanes hold filters, and a filter twice where
+            pixels do.
         starts: First slot of every run.
-        sizes: Filters of every run.
+        sizes: Filters of every run, those that are there twice included.
     """
 
     order: Ints
@@ -120,7 +121,8 @@ def make_runs(order: Order, size: int, lanes: int = 0) -> Runs:
     Args:
         order: The filters, in parts.
         size: Filters per run, a power of two.
-        lanes: Of the vectors that a rest fills, as few as hold it (``slots_of``); 0: it is cut into powers of two.
+        lanes: Of the vectors that a rest fills, as few as hold it (``slots_of``); 0: it is cut into powers of two, one
+            of which may lack a filter.
     """
     count = len(order.filters)
     if (order.parts == 1).all() and not lanes:
@@ -128,12 +130,20 @@ def make_runs(order: Order, size: int, lanes: int = 0) -> Runs:
     filled = np.asarray([s for part in order.parts.tolist() for s in _cut(part, size, lanes > 0)], dtype=np.int64)
     begins = np.cumsum(filled) - filled
     if not lanes:
-        return Runs(order.filters, begins, filled)
+        return _filled_up(order.filters, begins, filled)
     slots = slots_of(filled, lanes)
     starts = np.cumsum(slots) - slots
     filters = np.full(int(slots.sum()), -1, dtype=np.int64)
     filters[np.repeat(starts - begins, filled) + np.arange(count)] = order.filters
     return Runs(filters, starts, filled)
+
+
+def _filled_up(filters: Ints, begins: Ints, sizes: Ints) -> Runs:
+    """Runs of a power of two: one that lacks a filter takes its last one twice, which two runs would be slower than."""
+    slots = 1 << np.ceil(np.log2(sizes)).astype(np.int64)
+    starts = np.cumsum(slots) - slots
+    place = np.arange(slots.sum()) - np.repeat(starts, slots)
+    return Runs(filters[np.repeat(begins, slots) + np.minimum(place, np.repeat(sizes, slots) - 1)], starts, slots)
 
 
 def slots_of(sizes: Ints, lanes: int) -> Ints:
@@ -148,9 +158,9 @@ def _cut(count: int, size: int, whole: bool) -> list[int]:
         sizes.append(rest)
         rest = 0
     while rest:
-        part = 1 << (rest.bit_length() - 1)
-        sizes.append(part)
-        rest -= part
+        below = 1 << (rest.bit_length() - 1)
+        sizes.append(rest if rest == 2 * below - 1 else below)
+        rest -= sizes[-1]
     return sizes
 
 

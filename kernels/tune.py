@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from .alone import Alone
 from .candidate import Candidate
 from .candidates import other_orders
 from .pace import QUIET, machine_pace
+from .pack import Matrix
 from .plans import machine_plans
 from .rates import measured_rates, nominal_rates
 from .shortlist import promising
@@ -29,7 +31,8 @@ def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
     """The best candidate for a convolution.
 
     With ``tune`` the result is remembered in the cache folder: equal layers with equal zeros are timed once, so that
-    compiling a network twice gives the same program.
+    compiling a network twice gives the same program. Where it is known how the layer is computed when nothing is
+    pruned, no other dense form is timed: a pruned layer that is computed as if it were dense is so as the dense one is.
 
     Args:
         task: The convolution and its geometry.
@@ -39,33 +42,45 @@ def choose(task: Task, isa: str, threads: int, tune: bool) -> Candidate:
     """
     if not tune:
         return promising(task, isa, nominal_rates(isa))[0]
-    plans, key = machine_plans(), f"{isa} {threads} {_digest(task)}"
-    known = plans[key]
+    plans = machine_plans()
+    key, dense_key = (f"{isa} {threads} {_digest(task, matrix)}" for matrix in (task.matrix, task.dense_matrix))
+    known, dense = plans[key], plans[dense_key]
     if known is None:
-        known = plans[key] = _fastest(task, promising(task, isa, measured_rates(isa)), isa, threads)
+        settled = [replace(dense, dense=True)] if dense else []
+        others = [c for c in promising(task, isa, measured_rates(isa)) if not (settled and c.dense)]
+        known = plans[key] = _fastest(task, others, isa, threads, settled)
     return known
 
 
-def _digest(task: Task) -> str:
+def _digest(task: Task, matrix: Matrix) -> str:
     """Everything that the choice depends on: geometry and zeros, not the weights' values."""
     c = task.convolution
     told = (c.weight.shape, c.stride, c.padding, c.dilation, task.source, task.target, task.residual, task.staging)
     code = hashlib.blake2b(repr(told).encode(), digest_size=16)
-    code.update(task.matrix.bits.tobytes())
+    code.update(matrix.bits.tobytes())
     code.update(c.inputs.tobytes())
     return code.hexdigest()
 
 
-def _fastest(
-    task: Task, candidates: list[Candidate], isa: str, threads: int, pace: Callable[[], float] | None = None
+def _fastest(  # noqa: PLR0913 - what is timed, and how
+    task: Task,
+    candidates: Sequence[Candidate],
+    isa: str,
+    threads: int,
+    settled: Sequence[Candidate] = (),
+    pace: Callable[[], float] | None = None,
 ) -> Candidate:
-    """Time all, those that are close again and with their loops in other orders, then what may still win."""
+    """Time all, those that are close again and with their loops in other orders, then what may still win.
+
+    Of what is ``settled`` the order of loops is known.
+    """
     others = {c: other_orders(task, c) for c in candidates}
+    candidates = [*candidates, *settled]
     if len(candidates) + sum(map(len, others.values())) == 1:
         return candidates[0]
     race = _Race(Alone(task, candidates, isa, threads), candidates, pace or machine_pace())
     race.start(candidates)
-    if close := [other for c in candidates for other in others[c] if race.fastest(c) <= CLOSE * race.least]:
+    if close := [other for c, own in others.items() for other in own if race.fastest(c) <= CLOSE * race.least]:
         race.add(close)
         race.start(close)
     race.finish()
@@ -96,8 +111,13 @@ class _Race:
         self._best.update(dict.fromkeys(candidates, math.inf))
 
     def start(self, which: Sequence[Candidate]) -> None:
-        """Time what was not run before: once, again if not hopeless, a third time if close and not yet quiet."""
+        """Time what was not run before: once, again if not hopeless, a third time if close and not yet quiet.
+
+        The first run of a kernel in a process waits for its code: short ones are run until that does not tell.
+        """
         self._run(which, 1)
+        if more := int(PART_SECONDS / sum(map(self.fastest, which))):
+            self._run(which, more)
         self._time([c for c in which if self.fastest(c) <= COLD * self.least])
         self._time([c for c in which if c not in self._sure and self.fastest(c) <= CLOSE * self.least])
 

@@ -14,8 +14,6 @@ from ..pruning.mapping import DENSE, Choice, Mapping
 from ..pruning.network import LayerSpec, Network
 from .alike import Key, layer_keys
 
-CONTEXTS = 1
-"""How often a profile measures each choice of layers that cost alike before it looks where more is needed."""
 EVERY = 2
 """Of a scheme's rates, each so many-th is measured before it is known where more are needed."""
 WIDTHS = 3
@@ -68,27 +66,32 @@ def narrows(network: Network, layer: str, mapping: Mapping) -> bool:
     return removes == "channels" and lone_reader(network, network.groups[network.reads[layer]]) == layer
 
 
-def probes(network: Network, choices: Sequence[Choice], contexts: int, seed: int, every: int = 1) -> list[Probe]:
+def probes(network: Network, choices: Sequence[Choice], seed: int, every: int = 1) -> list[Probe]:
     """Mappings that together show each layer under each of its choices; the first is the dense network.
 
-    The second is the narrowest one. Then come the other narrow probes, and mixed probes: each layer goes through its
-    choices in an order of its own, so that one mapping measures one choice of every layer and no choice is always seen
-    beside the same neighbours. Layers that cost alike (``layer_keys``) share the choices among them. Choices that
-    always narrow a group are left to ``width_probes``.
+    The second is the narrowest one. Then come the other narrow probes; whole probes, in which all layers take the
+    lowest rate of one scheme, so that neighbours leave every layer whole there; and mixed probes: each layer goes
+    through its other choices in an order of its own, so that one mapping measures one choice of every layer and no
+    choice is always seen beside the same neighbours. Layers that cost alike (``layer_keys``) share these among them.
+    Choices that always narrow a group are left to ``width_probes``.
 
     Args:
         network: The network.
         choices: The catalogue.
-        contexts: How often each choice of a layer, or of layers that cost alike, is measured at least.
         seed: Decides the orders.
         every: Of the rates of a scheme only each so many-th is taken, and the ends: the others where they are asked for
             when these have been measured.
     """
     some = _some_of(with_ends(choices), every)
-    own = {layer.name: own_choices(network, layer, some) for layer in network.layers}
-    mixed = [Probe(mapping, True) for mapping in _shuffled(network, own, contexts, np.random.default_rng(seed))]
+    whole = _whole_probes(network, some)
+    shown = {layer.name: {probe.mapping[layer.name] for probe in whole} - {DENSE} for layer in network.layers}
+    others = {
+        layer.name: [c for c in own_choices(network, layer, some) if c not in shown[layer.name]]
+        for layer in network.layers
+    }
+    mixed = [Probe(mapping, True) for mapping in _shuffled(network, others, np.random.default_rng(seed))]
     narrow = [Probe(mapping, False) for mapping in width_probes(network, _rates(choices))]
-    return [Probe(Mapping(), False), *reversed(narrow), *mixed]
+    return [Probe(Mapping(), False), *reversed(narrow), *whole, *mixed]
 
 
 def _rates(choices: Iterable[Choice]) -> list[float]:
@@ -130,16 +133,24 @@ def own_choices(network: Network, layer: LayerSpec, choices: Iterable[Choice]) -
     return [c for c in choices_of(layer, choices) if not narrows(network, layer.name, Mapping({layer.name: c}))]
 
 
-def _shuffled(
-    network: Network, choices: dict[str, list[Choice]], contexts: int, rng: np.random.Generator
-) -> list[Mapping]:
-    """As few mappings as show every choice of layers that cost alike ``contexts`` times; short lists start again."""
+def _whole_probes(network: Network, choices: Iterable[Choice]) -> list[Probe]:
+    """One probe for each scheme that removes weights: all layers that it fits at its lowest rate."""
+    lowest: dict[str, Choice] = {}
+    for choice in sorted(choices):
+        if parse_scheme(choice.scheme).removes == "weights" and choice != DENSE:
+            lowest.setdefault(choice.scheme, choice)
+    own = (
+        {layer.name: own_choices(network, layer, [choice]) for layer in network.layers} for choice in lowest.values()
+    )
+    return [Probe(Mapping({name: found[0] for name, found in one.items() if found}), True) for one in own]
+
+
+def _shuffled(network: Network, choices: dict[str, list[Choice]], rng: np.random.Generator) -> list[Mapping]:
+    """As few mappings as show every choice of layers that cost alike; short lists start again."""
     alike: dict[Key, list[str]] = {}
     for name, key in layer_keys(network).items():
         alike.setdefault(key, []).append(name)
-    decks = {
-        key: np.concatenate([rng.permutation(len(choices[m[0]])) for _ in range(contexts)]) for key, m in alike.items()
-    }
+    decks = {key: rng.permutation(len(choices[members[0]])) for key, members in alike.items()}
     count = max(-(-len(deck) // len(alike[key])) for key, deck in decks.items())
     if max(map(len, choices.values())) == 1:
         return []

@@ -22,13 +22,17 @@ std::int32_t reach_of(const std::vector<Part>& parts) {
   return reach;
 }
 
-// Where the runs of each chunk begin, and where the last ends. Slots are (chunk, component, filter).
+// Where the runs of each chunk begin, and where the last ends. Slots are (chunk, component, filter); the last chunk may
+// have more or fewer than the others.
 std::vector<std::int32_t> chunk_runs(const std::vector<Run>& runs, std::int64_t slots, std::int32_t chunks) {
   std::vector<std::int32_t> starts;
+  const auto chunk_of = [&](std::int64_t slot) { return std::min<std::int64_t>(slot / slots, chunks - 1); };
+  std::int64_t before = 0;
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    const std::int64_t chunk = runs[i].filter / slots, last = (std::int64_t{runs[i].filter} + runs[i].size - 1) / slots;
-    require(chunk == last && chunk < chunks, "winograd: a run crosses chunks");
-    require(i == 0 || chunk >= runs[i - 1].filter / slots, "winograd: the runs of a chunk must lie together");
+    const std::int64_t chunk = chunk_of(runs[i].filter);
+    require(chunk == chunk_of(std::int64_t{runs[i].filter} + runs[i].size - 1), "winograd: a run crosses chunks");
+    require(chunk >= before, "winograd: the runs of a chunk must lie together");
+    before = chunk;
     while (static_cast<std::int64_t>(starts.size()) <= chunk) starts.push_back(static_cast<std::int32_t>(i));
   }
   starts.resize(static_cast<std::size_t>(chunks) + 1, static_cast<std::int32_t>(runs.size()));

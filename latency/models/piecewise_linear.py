@@ -45,7 +45,7 @@ class PiecewiseLinearModel(TableModel):
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
         """Every scheme of the catalogue at the 11 densities, in mixed company, once for layers that cost alike."""
-        return probes(network, catalogue(sorted({c.scheme for c in choices if c != DENSE}), RATES), 1, seed)
+        return probes(network, catalogue(sorted({c.scheme for c in choices if c != DENSE}), RATES), seed)
 
     @classmethod
     def refine(cls, network: Network, choices: Sequence[Choice], rows: Sequence[Row]) -> list[Probe]:

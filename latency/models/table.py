@@ -18,7 +18,7 @@ from ...pruning.network import Network
 from .._pricing import Option, Predictor
 from ..alike import Key, layer_keys
 from ..measure import STABLE
-from ..probes import CONTEXTS, EVERY, Probe, probes
+from ..probes import EVERY, Probe, probes
 from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction, Weigh
@@ -70,8 +70,8 @@ class TableModel:
 
     @classmethod
     def probes(cls, network: Network, choices: Sequence[Choice], seed: int) -> list[Probe]:
-        """Every other rate of each scheme once, and its ends, in mixed company; and a coarse grid of widths."""
-        return probes(network, choices, CONTEXTS, seed, EVERY)
+        """Every other rate of each scheme once, and its ends, mostly in mixed company; and a coarse grid of widths."""
+        return probes(network, choices, seed, EVERY)
 
     @classmethod
     def refine(cls, network: Network, choices: Sequence[Choice], rows: Sequence[Row]) -> list[Probe]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_only_what_came_close_is_timed_in_the_other_order(tasks_of: TasksOf, mon
     times = {first: 1.05e-3, second: 1.0e-3, replace(first, runs_outer=False): 0.95e-3}
     clock = Clock(lambda candidate: times.get(candidate, 3e-3))
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == replace(first, runs_outer=False)
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=quiet) == replace(first, runs_outer=False)
     assert {c for c in clock.timed if not c.runs_outer} == {replace(c, runs_outer=False) for c in (first, second)}
     assert all(clock.timed.count(candidate) == 1 for candidate in far)
     assert all(clock.timed.count(candidate) > 2 for candidate in (first, second))
@@ -74,7 +75,7 @@ def test_what_was_disturbed_is_timed_again(tasks_of: TasksOf, monkeypatch: pytes
         return 1.5 if clock.timed[-1:] == [best] and next(slowed_beside, False) else 1.0
 
     slowed_beside = iter([True] * 4)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, slowed_pace) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=slowed_pace) == best
 
 
 def test_patience_with_a_slow_machine_ends(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,11 +83,11 @@ def test_patience_with_a_slow_machine_ends(tasks_of: TasksOf, monkeypatch: pytes
     best, *_ = ranked(task)
     clock = Clock(lambda candidate: 1e-3 if candidate == best else 1.1e-3)
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, lambda: 1.4) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=lambda: 1.4) == best
     assert len(clock.timed) * 1e-3 < 3 * tune.PATIENCE_SECONDS
     sooner = Clock(lambda candidate: 1e-3 if candidate == best else 1.1e-3)
     monkeypatch.setattr(tune, "Alone", sooner)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=quiet) == best
     assert len(sooner.timed) < len(clock.timed)
 
 
@@ -96,14 +97,35 @@ def test_inputs_that_are_read_once_are_timed_with_a_panel(tasks_of: TasksOf, mon
     best = replace(first, runs_outer=False, panel=True)
     clock = Clock(lambda candidate: 1.9e-3 if candidate == best else 2e-3)
     monkeypatch.setattr(tune, "Alone", clock)
-    assert tune._fastest(task, ranked(task), isas()[0], 1, quiet) == best
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=quiet) == best
     assert not any(c.panel for c in clock.timed if c.family == "channels" or c.runs_outer)
     (taps,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
     assert not any(other.panel for c in ranked(taps) for other in other_orders(taps, c))
+
+
+def test_how_the_layer_is_computed_when_nothing_is_pruned_is_settled(
+    tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PRUNEMAP_CACHE", str(tmp_path))
+    monkeypatch.setattr(tune, "machine_pace", lambda: quiet)
+    monkeypatch.setattr(tune, "measured_rates", nominal_rates)
+    model, images = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14)
+    (whole,) = tasks_of(model, images)
+    with torch.no_grad():
+        model[0].weight[0, 0, 0, 0] = 0.0
+    (pruned,) = tasks_of(model, images)
+    slowest = ranked(whole)[-1]
+    clock = Clock(lambda candidate: 1e-3 if replace(candidate, dense=slowest.dense) == slowest else 2e-3)
+    monkeypatch.setattr(tune, "Alone", clock)
+    assert tune.choose(whole, isas()[0], 1, tune=True) == slowest
+    clock.timed.clear()
+    assert tune.choose(pruned, isas()[0], 1, tune=True) == replace(slowest, dense=True)
+    assert {c for c in clock.timed if c.dense} == {replace(slowest, dense=True)}
+    assert any(not c.dense for c in clock.timed)
 
 
 def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
     (task,) = tasks_of(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), torch.zeros(1, 3, 2, 2))
     monkeypatch.setattr(tune, "Alone", lambda *_: pytest.fail("timed"))
     (candidate, *_) = ranked(task)
-    assert tune._fastest(task, [candidate], isas()[0], 1, quiet) == candidate
+    assert tune._fastest(task, [candidate], isas()[0], 1, pace=quiet) == candidate
