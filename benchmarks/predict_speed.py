@@ -58,10 +58,10 @@ def _rows(network: Network, number: int, probe: Probe, rng: np.random.Generator)
         staging = 1e-6 * count.live_in * layer.in_shape[1] * layer.in_shape[2] if strided else 0.0
         timing = _timing(SHORTEST + staging + PER_MAC * count.macs * rng.uniform(0.9, 1.1))
         yield Row(
-            probe=number, mixed=probe.mixed, layer=layer.name, choice=mapping[layer.name], live_in=count.live_in,
-            live_out=count.live_out, stored=count.live_out, kept=count.kept_weights / layer.weights, **vars(timing),
-            staging_ms=staging, staged=strided, planes=count.live_in if strided else 0, together=1, as_dense=False,
-            unstable=False,
+            probe=number, mixed=probe.mixed, layer=layer.name, choice=mapping[layer.name],
+            given=count.live_in, live_in=count.live_in, live_out=count.live_out, stored=count.live_out,
+            kept=count.kept_weights / layer.weights, **vars(timing), staging_ms=staging, staged=strided,
+            planes=count.live_in if strided else 0, together=1, unstable=False,
         )  # fmt: skip
 
 

@@ -35,7 +35,6 @@ class Step:
         macs: Multiply-adds by kept weights.
         staged: Whether a convolution reads its input as a step before it has rearranged it.
         together: Filters that a convolution computes together; fewer take about as long.
-        as_dense: Whether a convolution takes as long as if nothing were pruned.
     """
 
     op: str
@@ -50,7 +49,6 @@ class Step:
     macs: int = 0
     staged: bool = False
     together: int = 1
-    as_dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,7 +255,7 @@ class _Appender:
         return Step(
             "convolution", operation.layer, operation.name, shape, str(candidate), kept, task.matrix.mask.size,
             packed.weights.nbytes, packed.offsets.nbytes + packed.runs.nbytes, kept * shape[1] * shape[2],
-            task.reads_staged(candidate.family), candidate.together, task.as_dense(candidate),
+            task.reads_staged(candidate.family), candidate.together,
         )  # fmt: skip
 
     def other(self, operation: Operation) -> Step:

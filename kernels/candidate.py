@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Family = Literal["pixels", "channels", "rows", "winograd"]
-FINE = 4  # filters: a run of fewer takes about as long
+FINE = (
+    4  # filters: a run of fewer takes about as long; twice as many with tiles of one vector, which wait for their sums
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -62,7 +64,7 @@ class Candidate:
     @property
     def together(self) -> int:
         """Filters that are computed together: a vector of them; with pixels in the lanes rests are cut fine."""
-        return self.run_lanes or min(self.size, FINE)
+        return self.run_lanes or min(self.size, FINE if self.vectors > 1 else 2 * FINE)
 
     @property
     def products(self) -> Candidate:

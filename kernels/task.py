@@ -96,12 +96,6 @@ class Task:
         used = np.logical_or.reduceat(mask, starts, axis=0)
         return Matrix(self.matrix.weights, np.repeat(used, np.diff(starts, append=len(mask)), axis=0), groups)
 
-    def as_dense(self, candidate: Candidate) -> bool:
-        """Whether a candidate takes as long as if nothing were pruned."""
-        if not candidate.dense or candidate.family == "winograd":
-            return candidate.dense
-        return bool(self.dense_matrix.mask.sum() > self.matrix.mask.sum())
-
     def reads_staged(self, family: Family) -> bool:
         """Whether a family reads the rearranged input."""
         return self.staging is not None and family != "winograd" and (family == "pixels" or self.staging.required)

@@ -62,7 +62,7 @@ def _digest(task: Task, matrix: Matrix) -> str:
     return code.hexdigest()
 
 
-def _fastest(  # noqa: PLR0913 - what is timed, and how
+def _fastest(
     task: Task,
     candidates: Sequence[Candidate],
     isa: str,

@@ -27,6 +27,8 @@ class Option:
     @property
     def alone(self) -> tuple[float, float, float]: ...
 
+def computed_share(stored: float, filters: int, together: int, rows: int) -> float: ...
+
 class Layer:
     def dense(self) -> Option: ...
     def option(
@@ -35,7 +37,7 @@ class Layer:
         rate: float,
         effect: Effect,
         density: float,
-        together: float,
+        together: int,
         whole: bool,
         curve: Curve | None,
         unmeasured: str,
@@ -45,6 +47,7 @@ class ChannelLayer(Layer):
     def __init__(
         self,
         whole: tuple[float, float, float],
+        filters: int,
         least: float,
         follows: bool,
         surface: Surface,

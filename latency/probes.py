@@ -20,8 +20,6 @@ WIDTHS = 3
 """Most widths below full at which channel removal is measured."""
 COLOURS = 3
 """Kinds of channel groups that are narrowed apart from one another."""
-BEYOND = 4.0
-"""How many times the highest rate is also measured: where neighbours remove channels too, so little may be left."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def probes(network: Network, choices: Sequence[Choice], seed: int, every: int = 
         every: Of the rates of a scheme only each so many-th is taken, and the ends: the others where they are asked for
             when these have been measured.
     """
-    some = _some_of(with_ends(choices), every)
+    some = _some_of(with_smallest(choices), every)
     whole = _whole_probes(network, some)
     shown = {layer.name: {probe.mapping[layer.name] for probe in whole} - {DENSE} for layer in network.layers}
     others = {
@@ -111,21 +109,14 @@ def _some_of(choices: Iterable[Choice], every: int) -> list[Choice]:
     return [c for scheme, own in rates.items() for i, c in enumerate(own) if i % step[scheme] == 0 or c == own[-1]]
 
 
-def with_ends(choices: Sequence[Choice]) -> list[Choice]:
-    """``choices``, and the ends of the curve of each scheme that only removes weights.
+def with_smallest(choices: Sequence[Choice]) -> list[Choice]:
+    """``choices``, and the smallest rate of each scheme, where that lies above the smallest one asked for.
 
-    These are its smallest rate where that lies above the smallest one asked for (a pattern keeps four weights of nine
-    at most), and a rate beyond the highest: neighbours may leave less.
+    A pattern keeps four weights of nine at most.
     """
-    rates = [choice.rate for choice in choices if choice != DENSE] or [DENSE.rate]
-    schemes = {choice.scheme: parse_scheme(choice.scheme) for choice in choices if choice != DENSE}
-    found = []
-    for name, scheme in sorted(schemes.items()):
-        if scheme.removes == "weights":
-            found.append(Choice(name, BEYOND * max(rates)))
-            if scheme.smallest_rate > min(rates):
-                found.append(Choice(name, scheme.smallest_rate))
-    return [*choices, *found]
+    rates = [choice.rate for choice in choices if choice != DENSE]
+    smallest = {name: parse_scheme(name).smallest_rate for name in {c.scheme for c in choices if c != DENSE}}
+    return [*choices, *(Choice(name, rate) for name, rate in sorted(smallest.items()) if rate > min(rates))]
 
 
 def own_choices(network: Network, layer: LayerSpec, choices: Iterable[Choice]) -> list[Choice]:

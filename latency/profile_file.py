@@ -20,7 +20,7 @@ from .cache import write_atomically
 from .machine import Machine
 from .rows import Row, Timing
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever older files can no longer be read."""
 
 _KEY = b"prunemap-profile"
@@ -32,6 +32,7 @@ _SCHEMA = pa.schema(
         pa.field("layer", pa.string(), nullable=False),
         pa.field("scheme", pa.string(), nullable=False),
         pa.field("rate", pa.float64(), nullable=False),
+        pa.field("given", pa.int64(), nullable=False),
         pa.field("live_in", pa.int64(), nullable=False),
         pa.field("live_out", pa.int64(), nullable=False),
         pa.field("stored", pa.int64(), nullable=False),
@@ -41,7 +42,6 @@ _SCHEMA = pa.schema(
         pa.field("staged", pa.bool_(), nullable=False),
         pa.field("planes", pa.int64(), nullable=False),
         pa.field("together", pa.int64(), nullable=False),
-        pa.field("as_dense", pa.bool_(), nullable=False),
         pa.field("mad_ms", pa.float64(), nullable=False),
         pa.field("samples_ms", pa.list_(pa.float64()), nullable=False),
         pa.field("unstable", pa.bool_(), nullable=False),

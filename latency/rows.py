@@ -26,7 +26,8 @@ class Row:
         mixed: Whether layers had choices of their own in it; otherwise whole channel groups were narrowed, or nothing.
         layer: Qualified name.
         choice: The layer's choice, canonical.
-        live_in: Input channels that were live: produced by the layers before, and read.
+        given: Input channels that the layers before left: not always zero, read or not.
+        live_in: Input channels that were live: given, and read.
         live_out: Filters that were live: not removed, and read by the layers after.
         stored: Outputs that had a place in memory; more than are live where other summands of an addition need them.
         kept: Share of the layer's weights that are not zero and meet live channels.
@@ -35,7 +36,6 @@ class Row:
         staged: Whether it read what a step before it had rearranged.
         planes: Planes that this step made: channels times phases; 0 where there was none or another layer's.
         together: Filters that are computed together; fewer take about as long.
-        as_dense: Whether it took as long as if nothing of what was live had been pruned.
         mad_ms: Median absolute deviation over rounds.
         samples_ms: One value per round that counts: on a quiet machine, where there are some.
         unstable: Whether the deviation stayed above 1 % of ``ms`` and above 0.1 % of the dense network.
@@ -45,6 +45,7 @@ class Row:
     mixed: bool
     layer: str
     choice: Choice
+    given: int
     live_in: int
     live_out: int
     stored: int
@@ -54,7 +55,6 @@ class Row:
     staged: bool
     planes: int
     together: int
-    as_dense: bool
     mad_ms: float
     samples_ms: tuple[float, ...]
     unstable: bool
@@ -124,6 +124,7 @@ class Survey:
 class Remainder:
     """What is left of a layer's weights; see ``Row``."""
 
+    given: int
     live_in: int
     live_out: int
     kept: float
@@ -134,7 +135,7 @@ class Remainder:
         met = live.outputs.reshape(layer.groups, -1, 1) & live.inputs.reshape(layer.groups, 1, -1)
         computed = (weight.reshape(-1) != 0).cpu().numpy() & np.repeat(met, math.prod(layer.kernel))
         kept = np.count_nonzero(computed) / layer.weights
-        return cls(int(live.inputs.sum()), int(live.outputs.sum()), kept)
+        return cls(int(live.given.sum()), int(live.inputs.sum()), int(live.outputs.sum()), kept)
 
 
 def kept_share(layer: LayerSpec, choice: Choice) -> float:

@@ -322,6 +322,5 @@ class _Surveyor:
                 staged=steps[name].staged,
                 planes=planes.get(name, 0),
                 together=steps[name].together,
-                as_dense=steps[name].as_dense,
                 unstable=unstable(name),
             )

@@ -37,7 +37,7 @@ class Weighing:
         for layer in self._network.layers:
             node = self._nodes[layer.name]
             own = Remainder.of(layer, state[f"{layer.name}.weight"], live[layer.name])
-            inputs = 1.0 if layer.groups > 1 else own.live_in / layer.in_channels  # groups lose inputs with outputs
+            inputs = 1.0 if layer.groups > 1 else own.given / layer.in_channels  # groups lose inputs with outputs
             stored, planes = _held(values[node.name]), _held(values[node.inputs[0]])
             found.append(Left(own.kept, inputs, stored, planes, own.live_out > 0))
         return found

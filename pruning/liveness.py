@@ -108,10 +108,12 @@ class Live:
     Attributes:
         inputs: Channels that are not always zero and that a live filter reads.
         outputs: Filters that somebody reads and whose result, after the batch norms that follow, is not always zero.
+        given: Input channels that are not always zero, read or not.
     """
 
     inputs: Flags
     outputs: Flags
+    given: Flags
 
 
 def live_channels(network: Network, state: State) -> dict[str, Live]:
@@ -149,7 +151,7 @@ class Liveness:
         """Layer name -> live channels and filters, for all layers."""
         needed = self._needed(with_zeros=False)
         return {
-            node.target: Live(self._read(node, needed[node.name]), needed[node.name])
+            node.target: Live(self._read(node, needed[node.name]), needed[node.name], ~self._zero[node.inputs[0]])
             for node in self._network.nodes
             if node.target is not None and node.target in self._layers
         }

@@ -116,19 +116,6 @@ def _bend(shares: Array, known: Array) -> tuple[int, float] | None:
     return (place, at) if at < shares[place] else None
 
 
-def misses(points: list[tuple[float, Cost]], dense: Cost, least: float) -> Array:
-    """How far each point lies from the curve through the others, in ms: shape (points, 2), the miss and the cost.
-
-    Points below all others' shares are left out: a curve is not asked to tell them.
-    """
-    found = []
-    for index, (share, cost) in enumerate(points):
-        others = points[:index] + points[index + 1 :]
-        if others and share >= min(other for other, _ in others):
-            found.append((DensityCurve(others, dense, least, bends=True).at(share)[0] - cost.ms, cost.ms))
-    return np.array(found).reshape(-1, 2)
-
-
 def mean(costs: list[Cost]) -> Cost:
     """The average of independent measurements of the same cost."""
     return Cost(

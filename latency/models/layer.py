@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,27 +15,59 @@ from ...pruning.errors import PrunemapError
 from ...pruning.mapping import DENSE, Choice
 from ...pruning.network import LayerSpec
 from ...pruning.schemes import Scheme
-from .._pricing import ChannelLayer, Effect, Layer, Option
+from .._pricing import ChannelLayer, Effect, Layer, Option, computed_share
 from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
-from .curves import Cost, DensityCurve, Priced, WidthSurface, mean, misses
+from .curves import Cost, DensityCurve, Priced, WidthSurface, mean
 
-_FULL = 0.75
-_WHOLE = 0.97
-"""Share of the weights that a choice keeps by itself: where so many are left, neighbours take next to none."""
 _NEVER = 1e-9
 K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one choice of a layer costs, or one row of it.
+
+    Attributes:
+        share: Weights that are kept, of those that meet live inputs and computed outputs.
+        cost: What the layer would cost if all its inputs and outputs were there.
+        extent: Which share of the layer was there.
+    """
+
+    share: float
+    cost: Cost
+    extent: float
+
+    @classmethod
+    def joined(cls, points: Sequence[Point]) -> Point:
+        """The average; what was told from a small part of the layer counts little."""
+        weights = np.array([point.extent**2 for point in points])
+        weights /= weights.sum()
+
+        def average(values: Iterable[float]) -> float:
+            return float(weights @ np.array(list(values)))
+
+        error = float(np.linalg.norm(weights * np.array([point.cost.error for point in points])))
+        cost = Cost(average(p.cost.ms for p in points), error, average(p.cost.staged for p in points))
+        return cls(average(point.share for point in points), cost, max(point.extent for point in points))
 
 
 class LayerCosts:
     """Everything measured of one layer.
 
-    Of the computed outputs each costs something, and so does each weight that meets live channels on both sides: these
-    are the stored ones, rounded up to what a kernel computes together. So under one scheme a layer's cost per computed
-    output is a curve over the weights left per computed output, whoever removed the others; of a layer that removes
-    filters while others keep their places, over the filters that stay. Without zeros it is a surface over weights per
+    Of the computed outputs each costs something, and so does each live input of each of them: these are the stored
+    ones, rounded up to what a kernel computes together. What an input costs is, under one scheme, a curve over the
+    share of its weights that the choice keeps; where few filters or inputs have weights of equal places, lists of
+    several filters soon hold all of them, so that it is no straight line. Of a layer that removes filters while others
+    keep their places the cost is a curve over the filters that stay. Without zeros it is a surface over weights per
     stored output and stored outputs. Rearranging the input is kept apart: layers that read one value with equal strides
     share it, and the first one pays (``paid``: rows in which this one did).
+
+    Attributes:
+        dense: The layer as it is.
+        points: Scheme -> its measured choices, by the share of weights that they keep.
+        paid: Rows in which this layer rearranged its input.
+        pricing: What prices it.
 
     Args:
         layer: The layer.
@@ -54,21 +87,19 @@ class LayerCosts:
         surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, together)
         staging = any(row.staged for row in rows)
         staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
+        self._empty = surface.at(0.0, 1.0)
         mixed = [row for row in rows if row.mixed and row.kept]
         whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == full]
         self._dense = steady_mean([*narrow[full], *whole])
+        self.dense = Point(1.0, self._dense, 1.0)
         self._whole: Priced = (self._dense.ms, self._dense.error, self._dense.staged)
         chosen = by(lambda row: row.choice.scheme, (row for row in mixed if row.choice != DENSE))
-        sparse = {scheme: list(filter(self._tells, own)) or own for scheme, own in chosen.items()}
-        self._together = {scheme: computed_together(own, _rate) for scheme, own in sparse.items()}
-        points = {
-            scheme: [self._point(row) for row in _fullest(_steadiest_of_each(lambda row: row.choice, own))]
-            for scheme, own in sparse.items()
-        }
-        self._curves = {scheme: DensityCurve(own, self._dense, least, bends=True) for scheme, own in points.items()}
-        self.misses = np.concatenate([np.empty((0, 2)), *(misses(own, self._dense, least) for own in points.values())])
+        self._together = {scheme: computed_together(own, _rate) for scheme, own in chosen.items()}
+        self.points = {scheme: self._points(own) for scheme, own in chosen.items()}
+        self._curves = {scheme: self._curve(points) for scheme, points in self.points.items()}
+        self.misses = np.array([miss for own in chosen.values() for miss in self._misses(own)]).reshape(-1, 2)
         self.paid = [row for row in rows if row.planes]
-        self.pricing: Layer = ChannelLayer(self._whole, least, layer.follows, surface, staged)
+        self.pricing: Layer = ChannelLayer(self._whole, layer.out_channels, least, layer.follows, surface, staged)
 
     def option(self, choice: Choice, reads_alone: bool = False) -> Option:
         """A canonical choice, prepared.
@@ -95,26 +126,22 @@ class LayerCosts:
         else:
             raise PrunemapError(unmeasured)
         whole = reads_alone and scheme.removes == "channels"
-        together = self._computed_together(choice) / self._layer.out_channels
+        together = self._computed_together(choice)
         return self.pricing.option(choice.scheme, choice.rate, effect, density, together, whole, curve, unmeasured)
-
-    def _tells(self, row: Row) -> bool:
-        """Whether a row tells what its scheme costs.
-
-        Where neighbours take inputs and what is left is computed as if it were dense, it tells what that costs. Outputs
-        that nobody reads take their weights along, and no more: points are per computed output.
-        """
-        stored = 1.0 if _removes_filters(row) else max(row.stored, 1) / self._layer.out_channels
-        return not row.as_dense or row.kept >= _WHOLE * stored * kept_share(self._layer, row.choice)
 
     def _left_out(self, scheme: Scheme, density: float) -> Effect:
         """The input channels of which no unit is kept, by chance."""
-        filters, inputs, *kernel = self._layer.weight_shape
-        rows, _ = scheme.block(filters // self._layer.groups, inputs)
-        units = -(-filters // self._layer.groups // min(rows, filters)) * scheme.contenders_per_block(math.prod(kernel))
+        filters, _, *kernel = self._layer.weight_shape
+        rows = self._block_rows(scheme)
+        units = -(-filters // self._layer.groups // rows) * scheme.contenders_per_block(math.prod(kernel))
         kept = min(1.0, density * scheme.smallest_rate)
         unread = (1.0 - kept) ** (units * self._features)
-        return Effect(unread=unread if unread > _NEVER else 0.0, rows=min(rows, filters))
+        return Effect(unread=unread if unread > _NEVER else 0.0, rows=rows)
+
+    def _block_rows(self, scheme: Scheme) -> int:
+        """Filters of a block of the scheme."""
+        filters, inputs, *_ = self._layer.weight_shape
+        return min(scheme.block(filters // self._layer.groups, inputs)[0], filters)
 
     def _unmeasured(self, choice: Choice) -> str:
         known = ", ".join(sorted(self._curves))
@@ -123,19 +150,50 @@ class LayerCosts:
             "build a profile with that scheme"
         )
 
-    def _point(self, row: Row) -> tuple[float, Cost]:
-        """Weights per computed output, and what the layer would cost if all outputs were computed."""
-        kept, computed = row.kept, 1.0
-        if _removes_filters(row):
-            kept *= self._in_steps(row.live_out, row.together) / max(row.live_out, 1)
-        else:
-            computed = self._in_steps(max(row.stored, 1), row.together) / self._layer.out_channels
-        ms = self._least + max(0.0, row.ms - row.staging_ms - self._least) / computed
-        return min(1.0, kept / computed), Cost(ms, standard_error(row) / computed, float(row.staged))
+    def _curve(self, points: Iterable[Point]) -> DensityCurve:
+        told = [(point.share, point.cost) for point in points]
+        return DensityCurve(told, self._dense, self._least, bends=True)
 
-    def _in_steps(self, filters: int, together: int) -> int:
-        """Filters that take as long as so many: rounded up to what is computed together."""
-        return min(-(-filters // together) * together, self._layer.out_channels)
+    def _points(self, rows: Sequence[Row]) -> list[Point]:
+        """One for each choice under a scheme, by the share of weights that it keeps.
+
+        Of what removes filters, one for each share that is left: neighbours take some too.
+        """
+        same = by(lambda row: (row.choice, self._point(row).share if _removes_filters(row) else None), rows).values()
+        found = [Point.joined([self._point(row) for row in steadiest(some)]) for some in same]
+        return sorted(found, key=lambda point: point.share)
+
+    def _point(self, row: Row) -> Point:
+        """What one row tells.
+
+        Of a part of a layer no more than what the dense one costs: all of it would be computed as that is.
+        """
+        layer, above = self._layer, max(0.0, row.ms - row.staging_ms - self._least)
+        stored, error = max(row.stored, 1) / layer.out_channels, standard_error(row)
+        if _removes_filters(row):
+            share = row.kept * computed_share(row.live_out / layer.out_channels, layer.out_channels, row.together, 0)
+            share *= layer.out_channels / max(row.live_out, 1)
+            return Point(min(1.0, share), Cost(self._least + above, error, float(row.staged)), stored)
+        inputs = max(row.given, 1) / layer.in_channels if layer.groups == 1 else 1.0
+        computed = computed_share(
+            stored, layer.out_channels, row.together, self._block_rows(parse_scheme(row.choice.scheme))
+        )
+        ms, extent = self._least + above / computed, inputs * stored
+        if extent < 1.0:
+            empty = min(self._empty, ms)
+            ms = min(empty + (ms - empty) / inputs, self._dense.ms)
+        return Point(min(1.0, row.kept / extent), Cost(ms, error / (inputs * computed), float(row.staged)), extent)
+
+    def _misses(self, rows: Sequence[Row]) -> Iterator[tuple[float, float]]:
+        """How far each row lies from the curve through the others, and what it took, in ms.
+
+        Not rows whose share is below all others': a curve is not asked to tell them.
+        """
+        for index, row in enumerate(rows):
+            others, own = self._points([*rows[:index], *rows[index + 1 :]]), self._point(row)
+            if others and own.share >= others[0].share:
+                missed = self._curve(others).at(own.share)[0] - own.cost.ms
+                yield own.extent * missed, own.extent * own.cost.ms
 
     def _computed_together(self, choice: Choice) -> int:
         """Filters that are computed together at the nearest measured rate; 0 where none was measured."""
@@ -156,15 +214,18 @@ def staging_curve(paid: list[Row], amount: Callable[[Row], float]) -> DensityCur
             to either: little is still in the cache that much has been driven out of.
     """
     most = max(map(amount, paid))
-    rows = _steadiest_of_each(amount, paid)
+    # What was never steady is still better known than guessed from others.
+    rows = [row for same in by(amount, paid).values() for row in steadiest(same)]
     points = [(amount(row) / most, Cost(row.staging_ms, standard_error(row))) for row in rows]
     return DensityCurve(points, mean([cost for share, cost in points if share == 1.0]))
 
 
 def computed_together(rows: Iterable[Row], key: Callable[[Row], K]) -> dict[K, int]:
-    """Key of rows, such as stored outputs -> how many filters most of these rows compute together."""
-    same = by(key, rows)
-    return {own: Counter(row.together for row in some).most_common(1)[0][0] for own, some in same.items()}
+    """Key of rows, such as stored outputs -> how many filters are computed together in most that these rows compute."""
+    found: dict[K, Counter[int]] = defaultdict(Counter)
+    for row in rows:
+        found[key(row)][row.together] += row.live_out
+    return {own: counts.most_common(1)[0][0] for own, counts in found.items()}
 
 
 def stored_outputs(row: Row) -> int:
@@ -179,20 +240,6 @@ def _rate(row: Row) -> float:
 def steadiest(rows: list[Row]) -> list[Row]:
     """Without the unstable rows, where any other is left."""
     return [row for row in rows if not row.unstable] or rows
-
-
-def _steadiest_of_each(key: Callable[[Row], object], rows: list[Row]) -> list[Row]:
-    """The steadiest of those with equal keys: what was never steady is still better known than guessed from others."""
-    return [row for same in by(key, rows).values() for row in steadiest(same)]
-
-
-def _fullest(rows: list[Row]) -> list[Row]:
-    """Those with at least three quarters of the most stored outputs: what would be with more is told from little.
-
-    All where filters are removed, since it does not matter then.
-    """
-    most = max(row.stored for row in rows)
-    return [row for row in rows if _removes_filters(row) or row.stored >= _FULL * most]
 
 
 def steady_mean(rows: list[Row]) -> Cost:

@@ -16,11 +16,11 @@ from ..probes import Probe, catalogue, probes
 from ..rows import Row, standard_error
 from .base import MODELS
 from .curves import Cost, DensityCurve
-from .layer import LayerCosts, by, steadiest
+from .layer import LayerCosts, Point, by, steadiest
 from .table import TableModel
 
-RATES = tuple(10.0 / tenths for tenths in range(1, 10))
-"""Densities 0.1 to 0.9; density 1 is dense, and the rate beyond the highest stands for density 0."""
+RATES = (*(10.0 / tenths for tenths in range(1, 10)), 40.0)
+"""Densities 0.1 to 0.9, and 0.025 for density 0: a layer of which nothing is kept is not computed; 1 is dense."""
 
 
 class _Layer(LayerCosts):
@@ -30,10 +30,14 @@ class _Layer(LayerCosts):
         super().__init__(layer, rows, features, least)
         narrow = by(lambda row: row.kept, (row for row in rows if not row.mixed))
         points = [self._point(row) for own in narrow.values() for row in steadiest(own)]
-        self.pricing = WeightLayer(self._whole, DensityCurve(points, self._dense, least))
+        self.pricing = WeightLayer(self._whole, DensityCurve([(p.share, p.cost) for p in points], self._dense, least))
 
-    def _point(self, row: Row) -> tuple[float, Cost]:
-        return row.kept, Cost(row.ms - row.staging_ms, standard_error(row), float(row.staged))
+    def _points(self, rows: Sequence[Row]) -> list[Point]:
+        steady = [row for same in by(lambda row: row.choice, rows).values() for row in steadiest(same)]
+        return sorted((self._point(row) for row in steady), key=lambda point: point.share)
+
+    def _point(self, row: Row) -> Point:
+        return Point(row.kept, Cost(row.ms - row.staging_ms, standard_error(row), float(row.staged)), 1.0)
 
 
 @MODELS.register("piecewise-linear")

@@ -19,11 +19,11 @@ from .._pricing import Option, Predictor
 from ..alike import Key, layer_keys
 from ..measure import STABLE
 from ..probes import EVERY, Probe, probes
-from ..refine import Refiner
 from ..rows import Row, Survey, standard_error
 from .base import COVERAGE, MODELS, Prediction, Weigh
 from .curves import Cost, DensityCurve
 from .layer import LayerCosts, by, context_spread, staging_curve
+from .refine import Refiner
 from .widths import ExpectedWidths
 
 DOUBT = 0.01

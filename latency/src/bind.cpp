@@ -50,11 +50,12 @@ void bind_interpolation(py::module_& m) {
 }
 
 Option make_option(const Layer& layer, const std::string& scheme, double rate, const Effect& effect, double density,
-                   double together, bool whole, const std::shared_ptr<Curve>& curve, const std::string& unmeasured) {
+                   int together, bool whole, const std::shared_ptr<Curve>& curve, const std::string& unmeasured) {
   return layer.prepared({effect, {}, density, together, whole, curve, rate, scheme, unmeasured});
 }
 
 void bind_layers(py::module_& m) {
+  m.def("computed_share", &computed_share, py::arg("stored"), py::arg("filters"), py::arg("together"), py::arg("rows"));
   py::class_<Effect>(m, "Effect")
       .def(py::init([](double written, double unread, int rows) {
              return Effect{written, unread, rows};
@@ -71,11 +72,11 @@ void bind_layers(py::module_& m) {
       .def("option", &make_option, py::arg("scheme"), py::arg("rate"), py::arg("effect"), py::arg("density"),
            py::arg("together"), py::arg("whole"), py::arg("curve").none(true), py::arg("unmeasured"));
   py::class_<ChannelLayer, Layer, std::shared_ptr<ChannelLayer>>(m, "ChannelLayer")
-      .def(py::init([](const Numbers& whole, double least, bool follows, const std::shared_ptr<Surface>& surface,
+      .def(py::init([](const Numbers& whole, int filters, double least, bool follows, const std::shared_ptr<Surface>& surface,
                        const std::shared_ptr<Surface>& staged) {
-             return ChannelLayer(priced(whole), least, follows, surface, staged);
+             return ChannelLayer(priced(whole), filters, least, follows, surface, staged);
            }),
-           py::arg("whole"), py::arg("least"), py::arg("follows"), py::arg("surface").none(false),
+           py::arg("whole"), py::arg("filters"), py::arg("least"), py::arg("follows"), py::arg("surface").none(false),
            py::arg("staged").none(true));
   py::class_<WeightLayer, Layer, std::shared_ptr<WeightLayer>>(m, "WeightLayer")
       .def(py::init([](const Numbers& whole, const std::shared_ptr<Curve>& dense) {

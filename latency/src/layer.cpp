@@ -9,16 +9,30 @@ namespace prunemap {
 namespace {
 
 constexpr double kSame = 1e-3;      // of a step that is not another one
+constexpr double kLone = 1.8;       // times what a filter of a block takes: one that has a list of its own
 constexpr double kShortest = 1e-9;  // ms that a layer is divided by at least
 
-// A share of the outputs, rounded up to what is computed together.
-double in_steps(double share, double step) {
-  return step > 0.0 ? std::min(1.0, std::max(1.0, std::ceil(share / step - kSame)) * step) : share;
-}
+int round_up(int count, int step) { return (count + step - 1) / step * step; }
 
 }  // namespace
 
-Option Layer::dense() const { return {{}, whole_, 1.0, 0.0, true, nullptr, 1.0, "dense", {}}; }
+double computed_share(double stored, int filters, int together, int rows) {
+  if (together <= 0 || stored >= 1.0) return std::min(stored, 1.0);
+  if (rows <= 1 || rows >= filters) {
+    const int count = std::max(1, static_cast<int>(std::ceil(stored * filters - kSame)));
+    return std::min(1.0, static_cast<double>(round_up(count, together)) / filters);
+  }
+  // How many of a block's filters are stored is binomially distributed.
+  const int step = std::min(together, rows);
+  double chance = std::pow(1.0 - stored, rows), computed = 0.0;
+  for (int count = 1; count <= rows; ++count) {
+    chance *= stored / (1.0 - stored) * (rows - count + 1) / count;
+    computed += chance * round_up(count, step);
+  }
+  return std::min({1.0, computed / rows, kLone * stored});
+}
+
+Option Layer::dense() const { return {{}, whole_, 1.0, 0, true, nullptr, 1.0, "dense", {}}; }
 
 Option Layer::prepared(Option option) const {
   if (option.whole)
@@ -33,25 +47,29 @@ Priced Layer::sparse(const Option& option, const Extent& left) const {
   return on_curve(option, left);
 }
 
-ChannelLayer::ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
+ChannelLayer::ChannelLayer(Priced whole, int filters, double least, bool follows, std::shared_ptr<const Surface> surface,
                            std::shared_ptr<const Surface> staged)
     : Layer(whole),
+      filters_(filters),
       least_(least),
       follows_(follows),
       surface_(std::move(surface)),
       staged_(std::move(staged)),
-      full_(std::max(surface_->at(1.0, 1.0), kShortest)) {}
+      full_(std::max(surface_->at(1.0, 1.0), kShortest)),
+      empty_(surface_->at(0.0, 1.0)) {}
 
 Priced ChannelLayer::on_curve(const Option& option, const Extent& left) const {
   const auto [kept, stored, own] = left;
   // Filters that are stored, but zero, cost next to nothing: what is computed is those that the option keeps.
   const bool removes = option.effect.written < 1.0;
-  const double computed = removes ? 1.0 : in_steps(stored, option.together);
-  const double density = removes ? in_steps(own, option.together) : own;
-  const auto [ms, error, staged] = option.curve->at(kept / computed * density);
-  const Priced sparse{least_ + computed * (ms - least_), error * computed, staged};
+  const double computed = removes ? 1.0 : computed_share(stored, filters_, option.together, option.effect.rows);
+  const double inputs = removes || follows_ ? 1.0 : std::min(1.0, kept / stored);
+  const double density = removes ? computed_share(own, filters_, option.together, 0) : kept / (inputs * stored) * own;
+  const auto [ms, error, staged] = option.curve->at(removes ? kept * density : density);
+  const double empty = std::min(empty_, ms), full = empty + inputs * (ms - empty);
+  const Priced sparse{least_ + computed * (full - least_), error * computed, staged};
   if (kept == 1.0 && stored == 1.0) return sparse;
-  const Priced dense = narrowed(kept, stored);
+  const Priced dense = removes ? narrowed(kept * own, std::min(own, stored)) : narrowed(kept, stored);
   return dense.ms < sparse.ms ? dense : sparse;
 }
 

@@ -29,7 +29,7 @@ struct Option {
   Effect effect;
   Priced alone;                        // what the layer costs where neighbours leave it whole
   double density;                      // share of the weights that it keeps
-  double together;                     // share of the outputs that are computed together: fewer take about as long
+  int together;                        // filters that are computed together: fewer take about as long
   bool whole;                          // what the layer keeps is without zeros, whatever other layers choose
   std::shared_ptr<const Curve> curve;  // its scheme's; none where no layer chooses it by itself
   double rate;
@@ -67,15 +67,20 @@ class Layer {
   Priced whole_;
 };
 
-// Each computed output costs something, and so does each weight that meets live channels: a curve of time per computed
-// output over weights per computed output, and without zeros a surface over shares of channels. Computed are the stored
-// outputs, rounded up to what is computed together. Where few channels are left a layer may be faster as if it had no
-// zeros, and is computed so.
+// The share of a layer's filters that are computed where a share of them is stored: rounded up to what is computed together,
+// or of a block of `rows` filters that read channels of their own, of which chance leaves some in each: as a block, or one by
+// one where that is faster.
+double computed_share(double stored, int filters, int together, int rows);
+
+// Each computed output costs something, and so does each live input of it: under a scheme as much as a curve over the share
+// of its weights that are kept says, and without zeros a surface over shares of channels. Computed are the stored outputs,
+// rounded up to what is computed together. Where few channels are left a layer may be faster as if it had no zeros, and is
+// computed so.
 class ChannelLayer : public Layer {
  public:
-  // least: what a step takes that computes next to nothing. follows: its inputs are its outputs' channels.
-  // staged: how often the input is staged; none where it is as often as in the dense layer.
-  ChannelLayer(Priced whole, double least, bool follows, std::shared_ptr<const Surface> surface,
+  // filters: how many it has. least: what a step takes that computes next to nothing. follows: its inputs are its outputs'
+  // channels. staged: how often the input is staged; none where it is as often as in the dense layer.
+  ChannelLayer(Priced whole, int filters, double least, bool follows, std::shared_ptr<const Surface> surface,
                std::shared_ptr<const Surface> staged);
 
   Priced narrowed(double kept, double stored) const override;
@@ -84,10 +89,11 @@ class ChannelLayer : public Layer {
   Priced on_curve(const Option& option, const Extent& left) const override;
 
  private:
+  int filters_;
   double least_;
   bool follows_;
   std::shared_ptr<const Surface> surface_, staged_;
-  double full_;
+  double full_, empty_;  // ms: of the surface, all channels; that no inputs take
 };
 
 // The weights that are left decide alone (ALCS, equation 4).

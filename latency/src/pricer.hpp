@@ -28,7 +28,7 @@ using Sharers = std::vector<Sharer>;
 // What is left of a layer of known weights, as shares.
 struct Left {
   double kept;    // of its weights, that are not zero and meet live channels
-  double inputs;  // of the input channels that stored outputs could read, that are live
+  double inputs;  // of its input channels, that are not always zero
   double stored;  // of its outputs, that have a place in memory
   double planes;  // of the channels of the value that it reads, that have
   bool alive;     // whether any of its filters is needed

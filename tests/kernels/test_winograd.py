@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,22 +209,6 @@ def test_what_is_pruned_is_computed_as_it_is(tasks_of: TasksOf) -> None:
     (task,) = tasks_of(nn.Sequential(conv), images)
     assert {*task.filterings} == {2, 4}
     assert {c.columns for c in ways(task, "portable")} == {4}  # of a quarter
-
-
-def test_what_takes_as_long_as_if_dense(tasks_of: TasksOf) -> None:
-    conv = nn.Conv2d(16, 16, 3, padding=1)
-    images = with_integers(conv, (12, 12))
-    with torch.no_grad():
-        conv.weight[:, torch.arange(16), torch.arange(16) % 9 // 3, torch.arange(16) % 3] = 0  # columns
-    (columns,) = tasks_of(nn.Sequential(conv), images)
-    with torch.no_grad():
-        conv.weight[torch.arange(16), torch.arange(16)] = 0
-    (kernels,) = tasks_of(nn.Sequential(conv), images)
-    plain = next(c for c in enumerate_candidates(columns, "portable") if c.family == "pixels")
-    for task, as_dense in ((columns, False), (kernels, True)):
-        assert not task.as_dense(plain)
-        assert task.as_dense(replace(plain, dense=True)) == as_dense
-        assert all(map(task.as_dense, ways(task, "portable")))
 
 
 def test_real_numbers(run_with: Any, tasks_of: TasksOf) -> None:

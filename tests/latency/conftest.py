@@ -48,7 +48,6 @@ class FakeStep:
     staged: bool = False
     weights_bytes: int = 0
     together: int = 1
-    as_dense: bool = False
 
 
 @dataclass

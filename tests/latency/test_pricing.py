@@ -20,6 +20,7 @@ from prunemap.latency._pricing import (
     Predictor,
     Surface,
     WeightLayer,
+    computed_share,
 )
 from prunemap.pruning import Choice, PrunemapError
 
@@ -99,7 +100,7 @@ class Prepare:
         self.asked.append((name, choice))
         density = 1.0 / choice.rate
         return self._layer.option(
-            choice.scheme, choice.rate, self._effect, density, 0.0, False, self._curve, "not measured"
+            choice.scheme, choice.rate, self._effect, density, 0, False, self._curve, "not measured"
         )
 
 
@@ -143,25 +144,56 @@ def test_a_layer_that_may_be_dead_is_priced_by_its_chance_or_by_what_is_left() -
         own.total(both, prepare, [tenth])
 
 
-def test_outputs_cost_what_is_computed_together() -> None:
-    surface = Surface([0.0, 1.0], [0.0, 1.0], np.full((2, 2), 100.0))  # never faster without zeros
-    layer = ChannelLayer(WHOLE, 0.0, False, surface, None)
+def test_outputs_are_computed_together() -> None:
+    assert computed_share(0.6, 10, 0, 0) == 0.6
+    assert computed_share(0.6, 10, 4, 0) == computed_share(0.51, 10, 4, 1) == 0.8
+    assert computed_share(0.6, 10, 16, 10) == 1.0  # a vector has room for more than all
 
-    def ms(effect: Effect, density: float, together: float) -> float:
+
+@pytest.mark.parametrize("together", [1, 4, 8, 16])
+def test_of_blocks_chance_leaves_some_filters_each(together: int) -> None:
+    """Held against drawing them; those of few blocks that are whole are faster one by one."""
+    rng = np.random.default_rng(0)
+    for stored in (0.3, 0.5, 0.9):
+        left = (rng.random((20000, 8)) < stored).sum(axis=1)
+        step = min(together, 8)
+        drawn = (-(-left // step) * step).mean() / 8
+        assert computed_share(stored, 64, together, 8) == pytest.approx(min(drawn, 1.8 * stored), abs=0.01)
+    assert computed_share(1.0, 64, together, 8) == 1.0
+
+
+def test_outputs_cost_what_is_computed() -> None:
+    surface = Surface([0.0, 1.0], [0.0, 1.0], np.full((2, 2), 100.0))  # never faster without zeros
+    layer = ChannelLayer(WHOLE, 10, 0.0, False, surface, None)
+
+    def ms(effect: Effect, density: float, together: int) -> float:
         option = layer.option("simd:8", 1 / density, effect, density, together, False, CURVE, "")
         own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(1, 1, [])], [])
-        reader = layer.option("channel", 2.0, Effect(unread=0.4), 0.6, 0.0, False, CURVE, "")
+        reader = layer.option("channel", 2.0, Effect(unread=0.4), 0.6, 0, False, CURVE, "")
         return own.layers_ms(
             {"a": Choice("simd:8", 1 / density), "b": Choice("channel", 2.0)}.items(),
             lambda name, choice: option if name == "a" else reader,
         )[0]
 
-    assert ms(Effect(), 0.5, 0.0) == pytest.approx(0.6 * CURVE.at(0.5)[0])  # six of ten outputs are stored
-    assert ms(Effect(), 0.5, 0.4) == pytest.approx(0.8 * CURVE.at(0.5 * 0.6 / 0.8)[0])
-    assert ms(Effect(), 0.5, 1.6) == pytest.approx(CURVE.at(0.5 * 0.6)[0])  # a vector has room for more than all
+    assert ms(Effect(), 0.5, 0) == pytest.approx(0.6 * CURVE.at(0.5)[0])  # six of ten outputs are stored
+    assert ms(Effect(), 0.5, 4) == pytest.approx(0.8 * CURVE.at(0.5)[0])  # lists are as long
+    assert ms(Effect(), 0.5, 16) == pytest.approx(CURVE.at(0.5)[0])
+    assert ms(Effect(rows=2), 0.5, 4) == pytest.approx((1 - 0.4**2) * CURVE.at(0.5)[0])
     # Filters that are removed while others keep their places: of those that stay as many as are computed together.
-    assert ms(Effect(written=0.5), 0.5, 0.0) == pytest.approx(CURVE.at(0.5 * 0.6)[0])
-    assert ms(Effect(written=0.5), 0.5, 0.4) == pytest.approx(CURVE.at(0.8 * 0.6)[0])
+    assert ms(Effect(written=0.5), 0.5, 0) == pytest.approx(CURVE.at(0.5 * 0.6)[0])
+    assert ms(Effect(written=0.5), 0.5, 4) == pytest.approx(CURVE.at(0.8 * 0.6)[0])
+
+
+def test_inputs_cost_what_their_weights_do() -> None:
+    """Whatever the curve: with half of the inputs half of what all take, beside what the outputs take alone."""
+    surface = Surface([0.0, 1.0], [0.0, 1.0], np.array([[0.5, 0.5], [100.0, 100.0]]))
+    layer = ChannelLayer(WHOLE, 10, 0.0, False, surface, None)
+    option = layer.option("simd:8", 2.0, Effect(), 0.3, 0, False, CURVE, "")
+    own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(1, 1, [])], [])
+    left = [Left(0.3 * 0.5, 0.5, 1.0, 1.0, True), Left(1.0, 1.0, 1.0, 1.0, True)]
+    chosen = {"a": Choice("simd:8", 2.0)}.items()
+    found = own.layers_ms(chosen, lambda name, choice: option, left)[0]
+    assert found == pytest.approx(0.5 + 0.5 * (CURVE.at(0.3)[0] - 0.5))
 
 
 def test_removed_filters_do_not_arrive() -> None:
@@ -175,7 +207,7 @@ def test_removed_filters_do_not_arrive() -> None:
 def test_without_zeros_a_layer_is_read_off_its_surface() -> None:
     surface = Surface([0.0, 1.0], [0.0, 1.0], np.array([[1.0, 2.0], [3.0, 8.0]]))
     for staged, often in ((None, 1.0), (Surface([1.0], [1.0], np.array([[0.5]])), 0.5)):
-        layer = ChannelLayer(WHOLE, 0.0, False, surface, staged)
+        layer = ChannelLayer(WHOLE, 10, 0.0, False, surface, staged)
         sharers = [[(0, CURVE)], [(1, CURVE)]]
         both = predictor(layer, sharers=sharers).layers_ms(
             {"a": Choice("filter", 2.0)}.items(), Prepare(Effect(written=0.5), None, layer)

@@ -41,7 +41,7 @@ def test_what_is_left_is_what_is_compiled(name: str) -> None:
             assert left.kept == pytest.approx(step.kept_weights / layer.weights)
             own = live[layer.name]
             assert left.alive == own.outputs.any()
-            assert left.inputs == (1.0 if layer.groups > 1 else own.inputs.mean())
+            assert left.inputs == (1.0 if layer.groups > 1 else own.given.mean())
             assert own.inputs.mean() <= left.planes <= 1.0
             places.add(left.planes)
     assert len(places) > 2

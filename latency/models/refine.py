@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from ..pruning.mapping import DENSE, Choice, Mapping
-from ..pruning.network import LayerSpec, Network
-from .alike import Key, layer_keys
-from .probes import Probe, own_choices, with_ends
-from .rows import Row, kept_share
+from ...pruning.mapping import DENSE, Choice, Mapping
+from ...pruning.network import LayerSpec, Network
+from ..alike import Key, layer_keys
+from ..probes import Probe, own_choices, with_smallest
+from ..rows import Row, kept_share
+from .layer import LayerCosts, Point
 
 GOOD_ENOUGH = 0.005
 """Expected error of a random mapping, as a share of the dense network, at which measuring ends."""
 BATCH = 8
 """Probes that are measured together."""
-_BEND = 0.15
-"""Expected error halfway between two measured points, as a share of the difference of their costs."""
-
-
-@dataclass
-class _Point:
-    """Measurements of one choice in layers that cost alike.
-
-    Attributes:
-        share: Share of weights that the choice keeps.
-        ms: The times, each scaled to all outputs.
-    """
-
-    share: float
-    ms: list[float]
-
-    @property
-    def mean(self) -> float:
-        return sum(self.ms) / len(self.ms)
+_LINE, _BEND = 0.15, 0.3
+"""Expected error halfway between two measured points, as a share of the difference of their costs: of a straight line,
+and where the layer begins to be computed as if it were dense, at a place that is a guess."""
+_AS_DENSE = 0.97
+"""Share of the dense layer's time from which a choice is taken to be computed so."""
+_ENOUGH = 0.5
+"""Share of a layer that was there, from which a choice counts as measured."""
+_SAME = 0.05
+"""Difference of two shares of kept weights, as a share of one, that chance may make."""
 
 
 class Refiner:
@@ -51,7 +41,7 @@ class Refiner:
         self._members: dict[Key, list[LayerSpec]] = {}
         for layer in network.layers:
             self._members.setdefault(keys[layer.name], []).append(layer)
-        catalogue = with_ends(choices)
+        catalogue = with_smallest(choices)
         self._choices = {
             key: [c for c in own_choices(network, members[0], catalogue) if c != DENSE]
             for key, members in self._members.items()
@@ -62,7 +52,8 @@ class Refiner:
         by_layer: dict[str, list[Row]] = {}
         for row in rows:
             by_layer.setdefault(row.layer, []).append(row)
-        doubts = {key: self._doubts(key, by_layer) for key in self._members}
+        least = min(row.ms - row.staging_ms for row in rows)
+        doubts = {key: self._doubts(key, by_layer, least) for key in self._members}
         dense_ms = sum(row.ms for own in by_layer.values() for row in own[:1])
         if self._expected_error(doubts) <= GOOD_ENOUGH * dense_ms:
             return []
@@ -87,38 +78,32 @@ class Refiner:
                 chosen[layer.name] = choice
         return Mapping(chosen)
 
-    def _doubts(self, key: Key, by_layer: dict[str, list[Row]]) -> dict[Choice, float]:
+    def _doubts(self, key: Key, by_layer: dict[str, list[Row]], least: float) -> dict[Choice, float]:
         layer = self._members[key][0]
         rows = [row for member in self._members[key] for row in by_layer.get(member.name, [])]
+        costs = LayerCosts(layer, rows, 1, least)
+        shares = {choice: kept_share(layer, choice) for choice in self._choices[key]}
         found: dict[Choice, float] = {}
-        dense = [row.ms - row.staging_ms for row in rows if row.choice == DENSE and row.kept == 1.0]
-        for scheme in {choice.scheme for choice in self._choices[key]}:
-            own = [choice for choice in self._choices[key] if choice.scheme == scheme]
-            shares = {choice: kept_share(layer, choice) for choice in own}
-            points = [_Point(1.0, dense)] if dense else []
-            for choice in own:
-                times = [
-                    (row.ms - row.staging_ms) * layer.out_channels / row.stored
-                    for row in rows
-                    if row.choice == choice and 2 * row.stored > layer.out_channels
-                ]
-                if times:
-                    points.append(_Point(shares[choice], times))
-            points.sort(key=lambda point: point.share)
-            found |= {choice: _doubt(shares[choice], points) for choice in own}
+        for scheme in sorted({choice.scheme for choice in shares}):
+            points = [point for point in costs.points.get(scheme, ()) if point.extent >= _ENOUGH]
+            for choice in (choice for choice in shares if choice.scheme == scheme):
+                times = sum(row.choice == choice for row in rows)
+                found[choice] = _doubt(shares[choice], [*points, costs.dense], times)
         return found
 
 
-def _doubt(share: float, points: Sequence[_Point]) -> float:
-    """Expected error in ms of a curve through ``points`` at ``share``."""
-    below = [point for point in points if point.share < share]
-    above = [point for point in points if point.share > share]
-    here = [point for point in points if point.share == share]
+def _doubt(share: float, points: Sequence[Point], times: int) -> float:
+    """Expected error in ms of a curve through ``points``, the last the dense layer, of a choice measured so often."""
+    nearest = min(points, key=lambda point: abs(point.share - share))
+    here = nearest if abs(nearest.share - share) < _SAME * share else None
+    below = [point for point in points if point is not here and point.share < share]
+    above = [point for point in points if point is not here and point.share > share]
     if not below or not above:
-        return 0.0 if here else math.inf if not points else points[0].mean
-    low, high = below[-1], above[0]
+        return 0.0 if here else points[0].cost.ms
+    low, high = below[-1].cost.ms, above[0].cost.ms
+    bends = low < _AS_DENSE * points[-1].cost.ms <= high
+    guess = (_BEND if bends else _LINE) * abs(high - low)
     if not here:
-        return _BEND * abs(high.mean - low.mean)
-    part = (share - low.share) / (high.share - low.share)
-    missed = abs(here[0].mean - low.mean - part * (high.mean - low.mean))
-    return min(missed, _BEND * abs(high.mean - low.mean)) / (2 * len(here[0].ms))
+        return guess
+    part = (share - below[-1].share) / (above[0].share - below[-1].share)
+    return min(abs(here.cost.ms - low - part * (high - low)), guess) / (2 * max(times, 1))
