@@ -6,6 +6,7 @@ import numpy.typing as npt
 
 MAX_JAMMED: int
 MAX_ROW_STEP: int
+CELL_ROWS: int
 MAX_WINOGRAD_STEP: int
 MAX_ROWS: int
 MAX_EVEN_COLUMNS: int

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Family = Literal["pixels", "channels", "rows", "winograd"]
-FINE = (
-    4  # filters: a run of fewer takes about as long; twice as many with tiles of one vector, which wait for their sums
-)
+FINE = 4
+"""Filters: a run of fewer takes about as long. Twice as many with tiles of one vector, which wait for their sums."""
 
 
 @dataclass(frozen=True, order=True)

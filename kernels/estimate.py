@@ -17,7 +17,7 @@ from .tiles import LATENCY, ROW, cut, latency, tile_sizes
 
 FETCH = 2.0  # cycles for a line from the second-level cache, asked for ahead
 LATE = 3.5  # cycles for one that is not
-SPREAD, MERGE = 3.0, 4.0  # cycles per vector of a plane of transformed inputs, and of sums
+SPREAD, MERGE = {2: 12.0, 4: 18.0}, 4.0  # cycles per vector of a plane of transformed inputs, by cell, and of sums
 MISPREDICTED = 10.0  # cycles lost at the end of a loop
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ def _winograd(task: Task, candidate: Candidate, rates: AbstractMapping[int, Rate
     f = task.filterings[candidate.columns]
     rows, columns = f.cells
     vectors = rows * -(-columns // candidate.lanes)
-    inputs, sums = (planes * vectors * cost for planes, cost in zip(f.planes, (SPREAD, MERGE), strict=True))
+    inputs, sums = (planes * vectors * cost for planes, cost in zip(f.planes, (SPREAD[f.cell], MERGE), strict=True))
     products = -(-rows // candidate.rows) * estimate(task.products(candidate), candidate.products, rates)
     return products + inputs + sums * len(f.weight) / f.chunk
 

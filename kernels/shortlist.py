@@ -24,9 +24,11 @@ def promising(task: Task, isa: str, rates: AbstractMapping[int, Rates]) -> list[
     """Candidates worth timing, best estimate first; the dense form is always one of them. Runs are the outer loop."""
     costs = {c: estimate(task, c, rates) for c in enumerate_candidates(task, isa)}
     ranked = sorted((c for c in costs if not c.reordered or _gains(c, costs)), key=lambda c: (costs[c], c))
+    likely = [c for c in ranked if costs[c] < UNLIKELY * costs[ranked[0]]]
     count = PROMISING if task.matrix.weights.size < HEAVY else 1
-    keep = [c for c in ranked[:count] if costs[c] < UNLIKELY * costs[ranked[0]]]
-    keep += [c for c in ranked if c.family == "winograd"][: min(count, TRANSFORMED)]
+    # Both kinds: what transforming takes is told less well than what products do.
+    keep = [c for c in likely if c.family != "winograd"][:count]
+    keep += [c for c in likely if c.family == "winograd"][: min(count, TRANSFORMED)]
     if not task.matrix.mask.all():
         count = DENSE_FORMS if task.matrix.kept.sum() > LIKELY_DENSE * task.matrix.mask.size else 1
         keep += _dense_forms(ranked, task, rates)[:count]

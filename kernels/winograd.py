@@ -211,7 +211,8 @@ class Filtering:
         )
         phases = self.cell * self.stride[1]
         line = align(self.cells[1] + (columns - 1) // phases) + LINE
-        lines = rows * (len(self.terms[1]) + phases) + 2 * phases
+        ring = 1 << (rows + (_engine.CELL_ROWS - 1) * self.cell * self.stride[0] - 1).bit_length()
+        lines = ring * (len(self.terms[1]) + 2 * phases) + 2 * phases
         return sum(self.planes) * self.geometry(1, band).stride + lines * line
 
     @property

@@ -307,6 +307,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("function_names", &function_names);
   m.attr("MAX_JAMMED") = kMaxJammed;
   m.attr("MAX_ROW_STEP") = kRowSteps;
+  m.attr("CELL_ROWS") = kCellRows;
   m.attr("MAX_WINOGRAD_STEP") = kWinogradSteps;
   m.attr("MAX_ROWS") = kMaxRows;
   m.attr("MAX_EVEN_COLUMNS") = kMaxEvenColumns;

@@ -105,7 +105,9 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   const std::int64_t slots = std::int64_t{rows.components} * columns.components * chunk;
   require(slots <= INT32_MAX && inputs <= INT32_MAX, large);
   const std::int64_t sums = distance(f.stride, inputs, large), lines = sums + distance(f.stride, slots, large);
-  const std::int64_t kept = std::int64_t{rows.reach} * (columns.terms + phases) + 2 * phases;
+  std::int64_t ring = 1;
+  while (ring < rows.reach + (kCellRows - 1) * f.cell * f.step_y) ring *= 2;
+  const std::int64_t kept = ring * (columns.terms + 2 * phases) + 2 * phases;
   require(lines + kept * line <= scratch_, "winograd: planes in between do not fit their memory");
 
   const Planes between{Space::scratch, sums, f.stride, 0, static_cast<std::int32_t>(pixels),
@@ -115,7 +117,7 @@ void Program::winograd_conv(const FilterData& products, const Filtering& f, cons
   const std::int32_t bands = (rows.count - 1) / band + 1, chunks = (to.channels - 1) / chunk + 1;
   const Winograd w{from, to, residual != nullptr ? *residual : absent(), conv, pixel_family(table_, tile.lanes).run, f.cell,
                    rows, columns, memory_.copy(f.channels), static_cast<std::int32_t>(f.channels.size()),
-                   memory_.copy(f.holes), memory_.copy(hole_starts(f.holes, f.channels.size(), from)), band, chunks, chunk,
+                   memory_.copy(f.holes), memory_.copy(hole_starts(f.holes, f.channels.size(), from)), band, chunks, chunk, ring,
                    memory_.copy(chunk_runs(products.runs, slots, chunks)), f.stride, sums, lines, line,
                    memory_.copy(f.bias), f.low, f.high};
   push(table_.winograd, w, equal_work(std::int64_t{bands} * chunks), to, 0, clear);

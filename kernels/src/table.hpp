@@ -87,6 +87,7 @@ struct PixelConv {
 // As many rows (columns) of transformed inputs as they are sums of, each times a factor. Inputs are counted from the first
 // that a cell reads; of columns, floats from where the first phase of a row begins.
 constexpr int kMostInputs = 6;
+constexpr std::int64_t kCellRows = 3;  // rows of cells whose inputs are transformed step by step: what is written is read later
 constexpr std::int64_t kSlack = 16;  // floats behind a line, over which vectors may run: as many as any has
 struct Part {
   std::int32_t size;
@@ -129,6 +130,7 @@ struct Winograd {
   const Hole* holes;
   const std::int32_t* hole_starts;  // where those of each channel begin, and where the last end
   std::int32_t band, chunks, chunk;        // rows of cells of a band, at most; filters of a chunk, at most
+  std::int64_t ring;                       // rows of the input that are there at once, a power of two
   const std::int32_t* runs;                // where the runs of each chunk begin, and where the last ends
   std::int64_t stride, sums, lines, line;  // line: floats of one phase of a row
   const float* bias;

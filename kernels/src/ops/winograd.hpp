@@ -59,28 +59,29 @@ void sum_part(const Part& part, const float* const (&from)[kMostInputs], float* 
   }
 }
 
-// Rows of one channel, as many as a row of cells reads, in rings: as they are, with their padding, and with their columns
-// transformed. Cells that follow one another share rows. In between a row is taken apart: phase p of it has the columns p,
-// p + cell * step, ..., one for each cell.
+// Rows of one channel, as many as some rows of cells read, in rings: as they are, with their padding, taken apart, and with
+// their columns transformed. Cells that follow one another share rows. Phase p of a row that is taken apart has the columns
+// p, p + cell * step, ..., one for each cell.
 struct Rows {
-  float *plain, *apart[2], *done;
+  float *plain, *phases, *between[2], *done;
   std::int64_t size, done_size;  // floats of a row
+  std::int64_t ring;             // rows, a power of two: dividing takes as long as a row does otherwise
   std::int64_t end;              // rows before this one are there
+
+  float* place(float* of, std::int64_t y) const { return of + (y & (ring - 1)) * (of == done ? done_size : size); }
 };
 
-// Phases of a row; where they lie. Only what cells read is taken apart.
+// Takes a row apart. Only what cells read of it.
 template <class T>
-const float* make_phases(const Winograd& w, const Rows& rows, const float* row) {
+void make_phases(const Winograd& w, const Rows& rows, const float* row, float* into) {
   const std::int64_t phases = w.cell * w.columns.step, needed = w.line - kSlack;
-  int into = 0;
-  for (std::int64_t n = 1; n < phases; n *= 2, into = 1 - into) {
-    const std::int64_t apart = phases / (2 * n);
-    float* to = rows.apart[into];
+  int next = 0;
+  for (std::int64_t n = 1, apart = phases / 2; apart > 0; n *= 2, apart /= 2, next = 1 - next) {
+    float* to = apart == 1 ? into : rows.between[next];
     for (std::int64_t p = 0; p < n; ++p)
       take_apart<T>(row + 2 * p * apart * w.line, to + p * apart * w.line, to + (p + n) * apart * w.line, apart * needed);
     row = to;
   }
-  return row;
 }
 
 // What no weight reads of a row is not told from zeros.
@@ -100,20 +101,23 @@ void take_rows(const Winograd& w, Rows& rows, std::int32_t channel, const float*
   const std::int64_t room = rows.size - w.columns.pad, width = w.from.width < room ? w.from.width : room;
   const std::int64_t begin = rows.end;
   rows.end = end;
+  const auto padding = [&](std::int64_t y) { return y < w.rows.pad || y >= w.rows.pad + w.from.height; };
   for (std::int64_t y = begin; y < end; ++y) {
+    if (padding(y)) continue;
     const std::int64_t source = y - w.rows.pad;
-    if (source < 0 || source >= w.from.height) continue;
-    float* row = rows.plain + y % w.rows.reach * rows.size + w.columns.pad;
+    float* row = rows.place(rows.plain, y) + w.columns.pad;
     std::memcpy(row, from + source * w.from.pitch, static_cast<std::size_t>(width) * sizeof(float));
     fill_holes(w, channel, source, row, width);
   }
+  for (std::int64_t y = begin; y < end; ++y)
+    if (!padding(y)) make_phases<T>(w, rows, rows.place(rows.plain, y), rows.place(rows.phases, y));
   for (std::int64_t y = begin; y < end; ++y) {
-    float* to = rows.done + y % w.rows.reach * rows.done_size;
-    if (y < w.rows.pad || y >= w.rows.pad + w.from.height) {
+    float* to = rows.place(rows.done, y);
+    if (padding(y)) {
       for (std::int64_t i = 0; i < rows.done_size; ++i) to[i] = 0.0F;
       continue;
     }
-    const float* phases = make_phases<T>(w, rows, rows.plain + y % w.rows.reach * rows.size);
+    const float* phases = rows.place(rows.phases, y);
     for (std::int32_t i = 0; i < w.columns.parts; ++i) {
       const Part& part = w.columns.part[i];
       const float* inputs[kMostInputs];
@@ -131,7 +135,7 @@ void spread_cells(const Winograd& w, const Rows& rows, std::int64_t top, float* 
   for (std::int32_t i = 0; i < w.rows.parts; ++i) {
     const Part& part = w.rows.part[i];
     const float* inputs[kMostInputs];
-    for (int j = 0; j < kMostInputs; ++j) inputs[j] = rows.done + (top + part.input[j]) % w.rows.reach * rows.done_size;
+    for (int j = 0; j < kMostInputs; ++j) inputs[j] = rows.place(rows.done, top + part.input[j]);
     for (std::int32_t c = 0; c < w.columns.terms; ++c) {
       sum_part<T>(part, inputs, to + c * w.stride, below, w.columns.count);
       for (const float*& input : inputs) input += w.line;
@@ -144,17 +148,18 @@ void spread_cells(const Winograd& w, const Rows& rows, std::int64_t top, float* 
 template <class T>
 void spread(const Winograd& w, const Frame& frame, std::int64_t first, std::int64_t cells) {
   float* memory = frame.arena + frame.scratch;
-  const std::int64_t size = w.cell * w.columns.step * w.line, step = w.cell * w.rows.step, reach = w.rows.reach;
-  float *plain = memory + w.lines, *apart = plain + reach * size;
-  Rows rows{plain, {apart, apart + size}, apart + 2 * size, size, w.columns.terms * w.line, 0};
-  for (std::int64_t i = 0; i < reach * size; ++i) plain[i] = 0.0F;
+  const std::int64_t size = w.cell * w.columns.step * w.line, step = w.cell * w.rows.step, ring = w.ring;
+  float *plain = memory + w.lines, *phases = plain + ring * size, *between = phases + ring * size;
+  Rows rows{plain, phases, {between, between + size}, between + 2 * size, size, w.columns.terms * w.line, ring, 0};
+  for (std::int64_t i = 0; i < ring * size; ++i) plain[i] = 0.0F;
   for (std::int32_t i = 0; i < w.channel_count; ++i) {
     const float* from = plane(w.from, frame, w.channels[i]);
     float* to = memory + std::int64_t{i} * w.rows.terms * w.columns.terms * w.stride;
     rows.end = first * step;
-    for (std::int64_t cell = first; cell < first + cells; ++cell, to += w.columns.count) {
-      take_rows<T>(w, rows, i, from, cell * step + reach);
-      spread_cells<T>(w, rows, cell * step, to);
+    for (std::int64_t cell = first; cell < first + cells; cell += kCellRows) {
+      const std::int64_t left = first + cells - cell, together = left < kCellRows ? left : kCellRows;
+      take_rows<T>(w, rows, i, from, (cell + together - 1) * step + w.rows.reach);
+      for (std::int64_t c = 0; c < together; ++c, to += w.columns.count) spread_cells<T>(w, rows, (cell + c) * step, to);
     }
   }
 }
