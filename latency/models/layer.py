@@ -55,13 +55,13 @@ class Point:
 class LayerCosts:
     """Everything measured of one layer.
 
-    Of the computed outputs each costs something, and so does each live input of each of them: these are the stored
-    ones, rounded up to what a kernel computes together. What an input costs is, under one scheme, a curve over the
-    share of its weights that the choice keeps; where few filters or inputs have weights of equal places, lists of
-    several filters soon hold all of them, so that it is no straight line. Of a layer that removes filters while others
-    keep their places the cost is a curve over the filters that stay. Without zeros it is a surface over weights per
-    stored output and stored outputs. Rearranging the input is kept apart: layers that read one value with equal strides
-    share it, and the first one pays (``paid``: rows in which this one did).
+    Of the computed outputs each costs something, and so does each of their inputs that neighbours leave. Computed are
+    the stored outputs, rounded up to what a kernel computes together. What inputs cost is, under one scheme, a curve
+    over the share of their weights that the choice keeps, whoever removed the others; no straight line, since lists
+    that filters share soon hold every position. Of a layer that removes filters while others keep their places the
+    cost is a curve over the filters that stay. Without zeros it is a surface over weights per stored output and stored
+    outputs. Rearranging the input is kept apart: layers that read one value with equal strides share it, and the first
+    one pays.
 
     Attributes:
         dense: The layer as it is.
