@@ -17,6 +17,9 @@ from .winograd import Filtering
 SPARSE_SPEED = 0.6
 """Multiply-adds per second by lists of kept weights, of those of dense products, at worst."""
 MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
+MOST_REREAD = (
+    4 << 20
+)  # bytes of weights: more of them than a share of the last-level cache are read once, not by every tile
 BANDS = (1536 << 10, 1 << 20, 512 << 10)  # bytes for a band of transformed planes: a second-level cache, more or less
 
 
@@ -41,6 +44,8 @@ def other_orders(task: Task, candidate: Candidate) -> list[Candidate]:
     tiles = replace(candidate, runs_outer=False)
     if candidate.family == "winograd":
         return [tiles]
+    if 4 * int((task.dense_matrix if candidate.dense else task.matrix).kept.sum()) > MOST_REREAD:
+        return []
     if candidate.family == "channels":
         return [tiles] if task.rows(candidate)[0] > candidate.rows else []
     orders = [tiles, replace(tiles, panel=True)] if task.reads_once else [tiles]
