@@ -17,9 +17,7 @@ from .winograd import Filtering
 SPARSE_SPEED = 0.6
 """Multiply-adds per second by lists of kept weights, of those of dense products, at worst."""
 MOST_BYTES = 64 << 20  # of transformed planes: no cache holds more
-MOST_REREAD = (
-    4 << 20
-)  # bytes of weights: more of them than a share of the last-level cache are read once, not by every tile
+MOST_REREAD = 4 << 20  # bytes of weights: the last-level cache may not hold more, every tile would wait for memory
 BANDS = (1536 << 10, 1 << 20, 512 << 10)  # bytes for a band of transformed planes: a second-level cache, more or less
 
 
