@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Priced = tuple[float, float, float]
 """Milliseconds without staging the input, their standard error, and how often, from 0 to 1, the input is staged."""
 
-_AS_DENSE = 0.97
+AS_DENSE = 0.97
 """Share of the dense layer's time from which a layer is taken to be computed as if it were dense."""
 _CELLS = 256
 """Equal parts into which a curve is cut, so that it can be read without a search."""
@@ -106,7 +106,7 @@ def _bend(shares: Array, known: Array) -> tuple[int, float] | None:
 
     Until there the line through the two measured points before goes on.
     """
-    place = int(np.argmax(known >= _AS_DENSE * known[-1]))
+    place = int(np.argmax(known >= AS_DENSE * known[-1]))
     if place < 2:
         return None
     rise, run = known[place - 1] - known[place - 2], shares[place - 1] - shares[place - 2]

@@ -29,7 +29,8 @@ class Point:
     """What one choice of a layer costs, or one row of it.
 
     Attributes:
-        share: Weights that are kept, of those that meet live inputs and computed outputs.
+        share: Weights that are kept, of those of the inputs and outputs that were there; of what removes filters, those
+            that are computed.
         cost: What the layer would cost if all its inputs and outputs were there.
         extent: Which share of the layer was there.
     """

@@ -10,6 +10,7 @@ from ...pruning.network import LayerSpec, Network
 from ..alike import Key, layer_keys
 from ..probes import Probe, own_choices, with_smallest
 from ..rows import Row, kept_share
+from .curves import AS_DENSE
 from .layer import LayerCosts, Point
 
 GOOD_ENOUGH = 0.005
@@ -19,8 +20,6 @@ BATCH = 8
 _LINE, _BEND = 0.15, 0.3
 """Expected error halfway between two measured points, as a share of the difference of their costs: of a straight line,
 and where the layer begins to be computed as if it were dense, at a place that is a guess."""
-_AS_DENSE = 0.97
-"""Share of the dense layer's time from which a choice is taken to be computed so."""
 _ENOUGH = 0.5
 """Share of a layer that was there, from which a choice counts as measured."""
 _SAME = 0.05
@@ -101,7 +100,7 @@ def _doubt(share: float, points: Sequence[Point], times: int) -> float:
     if not below or not above:
         return 0.0 if here else points[0].cost.ms
     low, high = below[-1].cost.ms, above[0].cost.ms
-    bends = low < _AS_DENSE * points[-1].cost.ms <= high
+    bends = low < AS_DENSE * points[-1].cost.ms <= high
     guess = (_BEND if bends else _LINE) * abs(high - low)
     if not here:
         return guess

@@ -14,7 +14,7 @@ from torch import nn
 
 from prunemap.kernels import isas, tune
 from prunemap.kernels.candidate import Candidate
-from prunemap.kernels.candidates import other_orders
+from prunemap.kernels.candidates import enumerate_candidates, other_orders
 from prunemap.kernels.rates import nominal_rates
 from prunemap.kernels.task import Task
 
@@ -126,6 +126,28 @@ def test_how_the_layer_is_computed_when_nothing_is_pruned_is_settled(
     assert tune.choose(pruned, isas()[0], 1, tune=True) == as_dense
     assert {c for c in clock.timed if c.dense} == {as_dense}
     assert any(not c.dense for c in clock.timed)
+
+
+def test_the_first_run_of_a_kernel_does_not_tell(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for its code: in a fresh process the best kernel of a small layer may run first."""
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(16, 32, 3, padding=1)), torch.zeros(1, 16, 14, 14))
+    best, *_ = ranked(task)
+    first = iter([10e-6])
+    monkeypatch.setattr(tune, "Alone", Clock(lambda c: next(first, 1e-6) if c == best else 1.3e-6))
+    assert tune._fastest(task, ranked(task), isas()[0], 1, pace=quiet) == best
+
+
+def test_plain_kernels_are_timed_beside_winograds(tasks_of: TasksOf) -> None:
+    """With few filters transforms cost more than they save."""
+    (task,) = tasks_of(nn.Sequential(nn.Conv2d(64, 8, 3, padding=1)), torch.zeros(1, 64, 56, 56))
+    assert ranked(task)[0].family != "winograd"
+
+
+def test_many_weights_are_read_once(tasks_of: TasksOf) -> None:
+    for width, orders in ((64, True), (512, False)):
+        (task,) = tasks_of(nn.Sequential(nn.Conv2d(width, width, 3, padding=1)), torch.zeros(1, width, 14, 14))
+        plain = [c for c in enumerate_candidates(task, isas()[0]) if c.family != "winograd"]
+        assert any(other_orders(task, c) for c in plain) == orders
 
 
 def test_one_candidate_is_not_timed(tasks_of: TasksOf, monkeypatch: pytest.MonkeyPatch) -> None:
