@@ -83,7 +83,7 @@ def _cut(shares: Array, costs: list[Cost], least: float, bends: bool) -> Array:
     known = isotonic(np.array([cost.ms for cost in costs[:-1]])) if costs[:-1] else np.empty(0)
     known = np.append(known, max([costs[-1].ms, *known[-1:]]))
     errors, stagings = np.array([cost.error for cost in costs]), np.array([cost.staged for cost in costs])
-    if bends and (bend := _bend(shares, known)):
+    if bends and (bend := _bend(shares, known, costs[-1].ms)):
         place, at = bend
         errors = np.insert(errors, place, np.interp(at, shares, errors))
         stagings = np.insert(stagings, place, np.interp(at, shares, stagings))
@@ -101,12 +101,12 @@ def _cut(shares: Array, costs: list[Cost], least: float, bends: bool) -> Array:
     return np.stack([ms[:-1], np.diff(ms), error[:-1], staged[:-1]], axis=1)
 
 
-def _bend(shares: Array, known: Array) -> tuple[int, float] | None:
+def _bend(shares: Array, known: Array, dense: float) -> tuple[int, float] | None:
     """Where a layer becomes as slow as if it were dense, and is computed so: before which point, and at what share.
 
     Until there the line through the two measured points before goes on.
     """
-    place = int(np.argmax(known >= AS_DENSE * known[-1]))
+    place = int(np.argmax(known >= AS_DENSE * dense))
     if place < 2:
         return None
     rise, run = known[place - 1] - known[place - 2], shares[place - 1] - shares[place - 2]
@@ -188,16 +188,22 @@ def _staircase(
 ) -> tuple[Array, list[float]]:
     """The grid at every number of outputs.
 
-    Up to a measured one they are computed together as they are there, or as at the one before where that has as many as
-    are computed together: of two ways the faster one is chosen.
+    Up to a measured one they are computed together as they are there, or as at the one before, going on in its steps:
+    of two ways the faster one is chosen.
     """
     measured, outputs = np.array(sorted(steps)), np.arange(full + 1)
     at = np.array([steps[o] for o in measured.tolist()])
-    fewer = np.where(measured[:-1] >= at[1:], np.minimum(at[:-1], at[1:]), at[1:])
     places = np.searchsorted(measured, outputs)
-    step = np.concatenate([at[:1], fewer])[places]
-    computed = np.minimum(-(-outputs // step) * step, measured[places])
-    return np.stack([np.interp(computed / full, widths, row) for row in grid]), (outputs / full).tolist()
+    last = np.array([0, *measured])[places]  # measured before; 0 where nothing is
+    own, on = (
+        np.minimum(-(-outputs // step) * step, measured[places]) for step in (at[places], at[np.maximum(places - 1, 0)])
+    )
+    found = []
+    for row in grid:
+        as_own, before = np.interp(own / full, widths, row), np.interp(last / full, widths, row)
+        going_on = before * on / np.maximum(last, 1)
+        found.append(np.where(last > 0, np.minimum(as_own, going_on), as_own))
+    return np.stack(found), (outputs / full).tolist()
 
 
 def _with_nothing(knots: list[float]) -> list[float]:

@@ -20,6 +20,9 @@ from ..measure import STABLE
 from ..rows import Row, kept_share, standard_error
 from .curves import Cost, DensityCurve, Priced, WidthSurface, mean
 
+ENOUGH = 0.5
+"""Share of a layer that was there, from which what it took tells what the whole layer takes."""
+_LEAST_EXTENT = 1e-3
 _NEVER = 1e-9
 K = TypeVar("K")
 
@@ -88,6 +91,7 @@ class LayerCosts:
         surface = WidthSurface({live: cost.ms for live, cost in means.items()}, full, least, together)
         staging = any(row.staged for row in rows)
         staged = WidthSurface({live: cost.staged for live, cost in means.items()}, full) if staging else None
+        self._surface = surface
         self._empty = surface.at(0.0, 1.0)
         mixed = [row for row in rows if row.mixed and row.kept]
         whole = [row for row in mixed if row.choice == DENSE and (row.live_in, row.live_out) == full]
@@ -162,20 +166,17 @@ class LayerCosts:
         """
         same = by(lambda row: (row.choice, self._point(row).share if _removes_filters(row) else None), rows).values()
         found = [Point.joined([self._point(row) for row in steadiest(some)]) for some in same]
-        return sorted(found, key=lambda point: point.share)
+        return sorted(_well_told(found), key=lambda point: point.share)
 
     def _point(self, row: Row) -> Point:
         """What one row tells.
 
         Of a part of a layer no more than what the dense one costs: all of it would be computed as that is.
         """
-        layer, above = self._layer, max(0.0, row.ms - row.staging_ms - self._least)
-        stored, error = max(row.stored, 1) / layer.out_channels, standard_error(row)
         if _removes_filters(row):
-            share = row.kept * computed_share(row.live_out / layer.out_channels, layer.out_channels, row.together, 0)
-            share *= layer.out_channels / max(row.live_out, 1)
-            return Point(min(1.0, share), Cost(self._least + above, error, float(row.staged)), stored)
-        inputs = max(row.given, 1) / layer.in_channels if layer.groups == 1 else 1.0
+            return self._removed_point(row)
+        layer, above = self._layer, max(0.0, row.ms - row.staging_ms - self._least)
+        stored, inputs = max(row.stored, 1) / layer.out_channels, self._inputs(row)
         computed = computed_share(
             stored, layer.out_channels, row.together, self._block_rows(parse_scheme(row.choice.scheme))
         )
@@ -183,7 +184,26 @@ class LayerCosts:
         if extent < 1.0:
             empty = min(self._empty, ms)
             ms = min(empty + (ms - empty) / inputs, self._dense.ms)
-        return Point(min(1.0, row.kept / extent), Cost(ms, error / (inputs * computed), float(row.staged)), extent)
+        error = standard_error(row) / (inputs * computed)
+        return Point(min(1.0, row.kept / extent), Cost(ms, error, float(row.staged)), extent)
+
+    def _removed_point(self, row: Row) -> Point:
+        """What a row tells in which the layer removes filters: what it would take if all of these kept their places.
+
+        Of places there are as many as neighbours keep. Without any, the layer would be one of fewer filters.
+        """
+        layer = self._layer
+        ms, own = max(self._least, row.ms - row.staging_ms), max(row.live_out, 1) / layer.out_channels
+        extent = (max(row.stored, 1) / layer.out_channels - own) / (1.0 - own) if own < 1.0 else 1.0
+        divisor = max(extent, _LEAST_EXTENT)
+        few = min(ms, self._surface.at(self._inputs(row) if layer.groups == 1 else own, own))
+        share = row.kept / own * computed_share(own, layer.out_channels, row.together, 0)
+        cost = Cost(few + (ms - few) / divisor, standard_error(row) / divisor, float(row.staged))
+        return Point(min(1.0, share), cost, extent)
+
+    def _inputs(self, row: Row) -> float:
+        """The share of its inputs that neighbours leave a layer."""
+        return max(row.given, 1) / self._layer.in_channels if self._layer.groups == 1 else 1.0
 
     def _misses(self, rows: Sequence[Row]) -> Iterator[tuple[float, float]]:
         """How far each row lies from the curve through the others, and what it took, in ms.
@@ -200,6 +220,13 @@ class LayerCosts:
         """Filters that are computed together at the nearest measured rate; 0 where none was measured."""
         known = self._together.get(choice.scheme, {})
         return known[min(known, key=lambda rate: abs(math.log(rate / choice.rate)))] if known else 0
+
+
+def _well_told(points: list[Point]) -> list[Point]:
+    """Without those that a small part of the layer told, but below the shares that larger parts tell."""
+    enough = [point for point in points if point.extent >= ENOUGH]
+    lowest = min((point.share for point in enough), default=math.inf)
+    return [point for point in points if point.extent >= ENOUGH or point.share < lowest]
 
 
 def _removes_filters(row: Row) -> bool:

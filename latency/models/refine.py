@@ -11,7 +11,7 @@ from ..alike import Key, layer_keys
 from ..probes import Probe, own_choices, with_smallest
 from ..rows import Row, kept_share
 from .curves import AS_DENSE
-from .layer import LayerCosts, Point
+from .layer import ENOUGH, LayerCosts, Point
 
 GOOD_ENOUGH = 0.005
 """Expected error of a random mapping, as a share of the dense network, at which measuring ends."""
@@ -20,8 +20,6 @@ BATCH = 8
 _LINE, _BEND = 0.15, 0.3
 """Expected error halfway between two measured points, as a share of the difference of their costs: of a straight line,
 and where the layer begins to be computed as if it were dense, at a place that is a guess."""
-_ENOUGH = 0.5
-"""Share of a layer that was there, from which a choice counts as measured."""
 _SAME = 0.05
 """Difference of two shares of kept weights, as a share of one, that chance may make."""
 
@@ -84,7 +82,7 @@ class Refiner:
         shares = {choice: kept_share(layer, choice) for choice in self._choices[key]}
         found: dict[Choice, float] = {}
         for scheme in sorted({choice.scheme for choice in shares}):
-            points = [point for point in costs.points.get(scheme, ()) if point.extent >= _ENOUGH]
+            points = [point for point in costs.points.get(scheme, ()) if point.extent >= ENOUGH]
             for choice in (choice for choice in shares if choice.scheme == scheme):
                 times = sum(row.choice == choice for row in rows)
                 found[choice] = _doubt(shares[choice], [*points, costs.dense], times)

@@ -59,18 +59,25 @@ ChannelLayer::ChannelLayer(Priced whole, int filters, double least, bool follows
       empty_(surface_->at(0.0, 1.0)) {}
 
 Priced ChannelLayer::on_curve(const Option& option, const Extent& left) const {
+  if (option.effect.written < 1.0) return between(option, left);
   const auto [kept, stored, own] = left;
-  // Filters that are stored, but zero, cost next to nothing: what is computed is those that the option keeps.
-  const bool removes = option.effect.written < 1.0;
-  const double computed = removes ? 1.0 : computed_share(stored, filters_, option.together, option.effect.rows);
-  const double inputs = removes || follows_ ? 1.0 : std::min(1.0, kept / stored);
-  const double density = removes ? computed_share(own, filters_, option.together, 0) : kept / (inputs * stored) * own;
-  const auto [ms, error, staged] = option.curve->at(removes ? kept * density : density);
+  const double computed = computed_share(stored, filters_, option.together, option.effect.rows);
+  const double inputs = follows_ ? 1.0 : std::min(1.0, kept / stored);
+  const auto [ms, error, staged] = option.curve->at(kept / (inputs * stored) * own);
   const double empty = std::min(empty_, ms), full = empty + inputs * (ms - empty);
   const Priced sparse{least_ + computed * (full - least_), error * computed, staged};
   if (kept == 1.0 && stored == 1.0) return sparse;
-  const Priced dense = removes ? narrowed(kept * own, std::min(own, stored)) : narrowed(kept, stored);
+  const Priced dense = narrowed(kept, stored);
   return dense.ms < sparse.ms ? dense : sparse;
+}
+
+Priced ChannelLayer::between(const Option& option, const Extent& left) const {
+  const auto [kept, stored, own] = left;
+  const Priced all = option.curve->at(kept * computed_share(own, filters_, option.together, 0));
+  const Priced none = narrowed(kept * own, std::min(own, stored));
+  if (stored == 1.0 || none.ms >= all.ms) return all;
+  const double zeros = own < 1.0 ? std::max(0.0, stored - own) / (1.0 - own) : 0.0;
+  return {none.ms + zeros * (all.ms - none.ms), std::hypot(none.error, zeros * all.error), all.staged};
 }
 
 Priced ChannelLayer::narrowed(double kept, double stored) const {

@@ -89,6 +89,9 @@ class ChannelLayer : public Layer {
   Priced on_curve(const Option& option, const Extent& left) const override;
 
  private:
+  // Filters were removed of which neighbours keep some in their places: between a layer without these and one with all.
+  Priced between(const Option& option, const Extent& left) const;
+
   int filters_;
   double least_;
   bool follows_;

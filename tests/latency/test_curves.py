@@ -24,6 +24,11 @@ def test_a_layer_is_as_slow_as_if_dense_at_most(share: float, ms: float) -> None
     assert DensityCurve(points, Cost(4.0, 0.1), bends=True).at(share)[0] == pytest.approx(ms, rel=0.02)
 
 
+def test_a_scheme_that_is_slower_than_dense_does_not_hide_where_that_begins() -> None:
+    points = [(0.125, Cost(1.0, 0.1)), (0.25, Cost(2.0, 0.1)), (0.75, Cost(3.9, 0.1)), (0.9, Cost(4.1, 0.1))]
+    assert DensityCurve(points, Cost(4.0, 0.1), bends=True).at(0.5)[0] == pytest.approx(3.9, rel=0.02)
+
+
 def test_a_curve_that_does_not_reach_dense_sooner_stays_as_it_is() -> None:
     points = [(0.25, Cost(1.0, 0.1)), (0.5, Cost(1.5, 0.1))]
     for share in np.linspace(0.0, 1.0, 50):
@@ -103,6 +108,14 @@ def test_few_filters_may_be_computed_one_by_one_and_many_together() -> None:
 def test_between_two_ways_of_computing_filters_the_finer_one_may_be_chosen() -> None:
     surface = WidthSurface({(4, 8): 2.0, (4, 16): 4.0}, (4, 16), together={8: 4, 16: 8})
     told = {7: 2.0, 8: 2.0, 9: 3.0, 12: 3.0, 13: 4.0}
+    for outputs, ms in told.items():
+        assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
+
+
+def test_more_filters_may_be_computed_as_those_measured_before_were() -> None:
+    """Twelve filters as three times four, where sixteen are computed together and eight as two times four."""
+    surface = WidthSurface({(4, 8): 2.0, (4, 16): 4.0}, (4, 16), together={8: 4, 16: 16})
+    told = {7: 2.0, 8: 2.0, 9: 3.0, 12: 3.0, 13: 4.0, 16: 4.0}
     for outputs, ms in told.items():
         assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
 

@@ -209,6 +209,19 @@ def test_a_row_of_a_part_of_a_layer_tells_what_the_whole_costs(wide: Network, pr
         assert both.layer_ms("conv1", whole.choice) == pytest.approx(told, rel=0.03 + share**2)
 
 
+def test_a_small_part_of_a_layer_does_not_bend_a_curve_that_larger_ones_tell(
+    wide: Network, profiles: dict[str, Profile]
+) -> None:
+    """However wrong what it tells is: with an eighth of its inputs a layer may take no longer than with none."""
+    profile = profiles["table"]
+    whole = next(row for row in profile.survey.rows if row.layer == "conv1" and row.choice == Choice("simd:8", 2.0))
+    part = replace(whole, choice=Choice("simd:8", 3.0), given=8, live_in=8, kept=1 / 24, ms=whole.staging_ms + 1e-9)
+    both = replace(profile, survey=replace(profile.survey, rows=(*profile.survey.rows, part)))
+    for rate in (2.0, 3.0, 3.5):
+        choice = Choice("simd:8", rate)
+        assert both.layer_ms("conv1", choice) == pytest.approx(profile.layer_ms("conv1", choice), rel=1e-3)
+
+
 def test_lists_that_several_filters_share_soon_hold_every_input(wide: Network, profiles: dict[str, Profile]) -> None:
     """Then half of the inputs are half of the time, though the curve is flat over the weights."""
     profile = profiles["table"]

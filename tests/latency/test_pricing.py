@@ -184,6 +184,19 @@ def test_outputs_cost_what_is_computed() -> None:
     assert ms(Effect(written=0.5), 0.5, 4) == pytest.approx(CURVE.at(0.8 * 0.6)[0])
 
 
+@pytest.mark.parametrize(("stored", "zeros"), [(1.0, 1.0), (0.75, 0.5), (0.6, 0.2), (0.5, 0.0)])
+def test_removed_filters_that_keep_their_places_cost_something(stored: float, zeros: float) -> None:
+    """Between a layer that has only the filters that stay, and one that has all of them."""
+    surface = Surface([0.0, 1.0], [0.0, 1.0], np.array([[0.0, 0.0], [0.0, 4.0]]))
+    layer = ChannelLayer(WHOLE, 10, 0.0, False, surface, None)
+    option = layer.option("filter", 2.0, Effect(written=0.5), 0.5, 0, False, CURVE, "")
+    own = Predictor(["a", "b"], [layer, layer], graph(), [0, 1], [(1, 1, [])], [])
+    left = [Left(0.5, 1.0, stored, 1.0, True), Left(1.0, 1.0, 1.0, 1.0, True)]
+    found = own.layers_ms({"a": Choice("filter", 2.0)}.items(), lambda name, choice: option, left)[0]
+    few, all_of_them = 2.0, CURVE.at(0.5)[0]
+    assert found == pytest.approx(few + zeros * (all_of_them - few))
+
+
 def test_inputs_cost_what_their_weights_do() -> None:
     """Whatever the curve: with half of the inputs half of what all take, beside what the outputs take alone."""
     surface = Surface([0.0, 1.0], [0.0, 1.0], np.array([[0.5, 0.5], [100.0, 100.0]]))
