@@ -24,6 +24,8 @@ DRAM = "DRAM"
 ROUNDS = 9
 _RUN_BYTES = 4 << 20  # of a stream, read in one run: some tens of microseconds, several runs between two interrupts
 _L1_FLOATS = 4096
+_STREAM = 8
+"""How many last-level caches long a stream from memory is: of one of two a third was still found in the cache."""
 _LARGEST = 512 << 20
 """Bytes beyond which no buffer goes: some virtual machines report caches that they do not get."""
 _FALLBACK = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
@@ -126,6 +128,11 @@ def sweep_bytes() -> int:
     return min(2 * cache_sizes()["L3"], _LARGEST)
 
 
+def stream_bytes() -> int:
+    """Bytes of a stream of which hardly anything is found in the caches."""
+    return min(_STREAM * cache_sizes()["L3"], _LARGEST)
+
+
 class RoofLoops:
     """Loops to be timed between other measurements; of every one the fastest run counts.
 
@@ -150,8 +157,9 @@ class RoofLoops:
         self._fma = {(name, wide): _fma_loop(isa, name, wide, threads) for wide in lanes for name in fma}
         holds = {**cache_sizes(), DRAM: 0} if streams else {}
         self._reads = {
-            level: _read_loop(isa, lanes[0], size // 2 or sweep_bytes(), threads) for level, size in holds.items()
+            level: _read_loop(isa, lanes[0], size // 2 or stream_bytes(), threads) for level, size in holds.items()
         }
+        self._sweep: RoofLoop | None = None
         self._loops = [*self._fma.values(), *self._reads.values()]
         self._seconds = [math.inf] * len(self._loops)
         self.samplers: list[Sampler] = [loop.time for loop in self._loops]
@@ -163,7 +171,8 @@ class RoofLoops:
 
     def sweep(self) -> None:
         """Leave nothing of anyone else in the caches."""
-        self._reads[DRAM].time(1)
+        self._sweep = self._sweep or _read_loop(self._isa, families(self._isa)[0][0], sweep_bytes(), self._threads)
+        self._sweep.time(1)
 
     def roof(self) -> Roof:
         """The best so far."""
