@@ -30,7 +30,7 @@ from ..pruning.errors import PrunemapError
 from .batches import Sampler, Samples, batch_size, interleave
 from .cache import exclusive_lock
 from .machine import pinned
-from .roof import Roof, RoofLoops, sweep_bytes
+from .roof import Roof, RoofLoops, stream_bytes
 
 ROUNDS = 7
 COLD_RUNS = 8
@@ -267,7 +267,7 @@ class _Bench:
     def _place(self, task: Task, candidate: Candidate) -> Alone:
         """The layer with as many copies of its weights as a batch needs, and one that brings the input back."""
         size = 4 * int(task.matrix.mask.sum())
-        copies = 1 if size > sweep_bytes() else max(2, min(1 + COLD_RUNS, COPIES_BYTES // max(size, 1)))
+        copies = 1 if size > stream_bytes() else max(2, min(1 + COLD_RUNS, COPIES_BYTES // max(size, 1)))
         return Alone(task, [candidate] * copies, self._isa, self._threads)
 
     def _cold(self, subject: Alone, repeats: int) -> Samples:

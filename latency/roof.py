@@ -25,7 +25,7 @@ ROUNDS = 9
 _RUN_BYTES = 4 << 20  # of a stream, read in one run: some tens of microseconds, several runs between two interrupts
 _L1_FLOATS = 4096
 _STREAM = 8
-"""How many last-level caches long a stream from memory is: of one of two a third was still found in the cache."""
+"""How many last-level caches long the streams of all threads from memory are: of two a part is still found there."""
 _LARGEST = 512 << 20
 """Bytes beyond which no buffer goes: some virtual machines report caches that they do not get."""
 _FALLBACK = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
@@ -124,13 +124,13 @@ def _bytes(text: str) -> int:
 
 
 def sweep_bytes() -> int:
-    """Bytes of a stream that leaves nothing else in the caches."""
+    """Bytes of a stream that leaves next to nothing else in the caches."""
     return min(2 * cache_sizes()["L3"], _LARGEST)
 
 
 def stream_bytes() -> int:
     """Bytes of a stream of which hardly anything is found in the caches."""
-    return min(_STREAM * cache_sizes()["L3"], _LARGEST)
+    return max(sweep_bytes(), min(_STREAM * cache_sizes()["L3"], _LARGEST))
 
 
 class RoofLoops:
@@ -156,9 +156,8 @@ class RoofLoops:
         lanes = [lanes for lanes, *_ in families(isa)]
         self._fma = {(name, wide): _fma_loop(isa, name, wide, threads) for wide in lanes for name in fma}
         holds = {**cache_sizes(), DRAM: 0} if streams else {}
-        self._reads = {
-            level: _read_loop(isa, lanes[0], size // 2 or stream_bytes(), threads) for level, size in holds.items()
-        }
+        stream = max(sweep_bytes(), stream_bytes() // threads)
+        self._reads = {level: _read_loop(isa, lanes[0], size // 2 or stream, threads) for level, size in holds.items()}
         self._sweep: RoofLoop | None = None
         self._loops = [*self._fma.values(), *self._reads.values()]
         self._seconds = [math.inf] * len(self._loops)
