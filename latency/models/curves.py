@@ -162,7 +162,7 @@ class WidthSurface(Surface):
         columns = [_from_nothing(heights, list(column), least) for column in zip(*rows, strict=True)]
         grid, widths = np.array(columns).T, _with_nothing(widths)
         if max(steps.values()) > 1 and len(widths) > 1:
-            grid, widths = _staircase(grid, widths, full[1], steps)
+            grid, widths = _staircase(grid, widths, full[1], steps, least)
         super().__init__(_with_nothing(heights), widths, grid)
 
 
@@ -184,25 +184,29 @@ def _at_steps(
 
 
 def _staircase(
-    grid: Array, widths: list[float], full: int, steps: AbstractMapping[int, int]
+    grid: Array, widths: list[float], full: int, steps: AbstractMapping[int, int], least: float
 ) -> tuple[Array, list[float]]:
     """The grid at every number of outputs.
 
-    Up to a measured one they are computed together as they are there, or as at the one before, going on in its steps:
-    of two ways the faster one is chosen.
+    Up to a measured one they are computed together as they are there, or as at the one before where that has as many as
+    are computed together, or all as those before, each at the same cost above the least: of several ways the fastest
+    one is chosen.
     """
     measured, outputs = np.array(sorted(steps)), np.arange(full + 1)
     at = np.array([steps[o] for o in measured.tolist()])
+    fewer = np.where(measured[:-1] >= at[1:], np.minimum(at[:-1], at[1:]), at[1:])
     places = np.searchsorted(measured, outputs)
     last = np.array([0, *measured])[places]  # measured before; 0 where nothing is
-    own, on = (
-        np.minimum(-(-outputs // step) * step, measured[places]) for step in (at[places], at[np.maximum(places - 1, 0)])
+    as_next, as_last = (
+        np.minimum(-(-outputs // step) * step, measured[places])
+        for step in (np.concatenate([at[:1], fewer])[places], at[np.maximum(places - 1, 0)])
     )
+    goes_on = (last > 0) & (as_last < measured[places])
     found = []
     for row in grid:
-        as_own, before = np.interp(own / full, widths, row), np.interp(last / full, widths, row)
-        going_on = before * on / np.maximum(last, 1)
-        found.append(np.where(last > 0, np.minimum(as_own, going_on), as_own))
+        ms, before = np.interp(as_next / full, widths, row), np.interp(last / full, widths, row)
+        further = least + (before - least) * as_last / np.maximum(last, 1)
+        found.append(np.where(goes_on, np.minimum(ms, further), ms))
     return np.stack(found), (outputs / full).tolist()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -34,8 +34,9 @@ class Point:
     Attributes:
         share: Weights that are kept, of those of the inputs and outputs that were there; of what removes filters, those
             that are computed.
-        cost: What the layer would cost if all its inputs and outputs were there.
-        extent: Which share of the layer was there.
+        cost: What the layer would cost if all its inputs and outputs were there; of what removes filters, if all of
+            these kept their places.
+        extent: Which share of the layer was there; of what removes filters, of the places of these.
     """
 
     share: float
@@ -45,7 +46,7 @@ class Point:
     @classmethod
     def joined(cls, points: Sequence[Point]) -> Point:
         """The average; what was told from a small part of the layer counts little."""
-        weights = np.array([point.extent**2 for point in points])
+        weights = np.array([max(point.extent, _LEAST_EXTENT) ** 2 for point in points])
         weights /= weights.sum()
 
         def average(values: Iterable[float]) -> float:
@@ -63,9 +64,9 @@ class LayerCosts:
     the stored outputs, rounded up to what a kernel computes together. What inputs cost is, under one scheme, a curve
     over the share of their weights that the choice keeps, whoever removed the others; no straight line, since lists
     that filters share soon hold every position. Of a layer that removes filters while others keep their places the
-    cost is a curve over the filters that stay. Without zeros it is a surface over weights per stored output and stored
-    outputs. Rearranging the input is kept apart: layers that read one value with equal strides share it, and the first
-    one pays.
+    cost is a curve over the filters that stay; it lies below, down to what so few filters cost, where fewer places are
+    kept. Without zeros it is a surface over weights per stored output and stored outputs. Rearranging the input is kept
+    apart: layers that read one value with equal strides share it, and the first one pays.
 
     Attributes:
         dense: The layer as it is.
@@ -195,11 +196,12 @@ class LayerCosts:
         layer = self._layer
         ms, own = max(self._least, row.ms - row.staging_ms), max(row.live_out, 1) / layer.out_channels
         extent = (max(row.stored, 1) / layer.out_channels - own) / (1.0 - own) if own < 1.0 else 1.0
-        divisor = max(extent, _LEAST_EXTENT)
-        few = min(ms, self._surface.at(self._inputs(row) if layer.groups == 1 else own, own))
+        few = min(ms, self._dense.ms * self._surface.at(self._inputs(row), own) / self._surface.at(1.0, 1.0))
+        # Where none keeps its place that is all there is to tell; of few, not more than the dense layer takes.
+        told = min(few + (ms - few) / extent, max(ms, self._dense.ms)) if extent > _LEAST_EXTENT else ms
         share = row.kept / own * computed_share(own, layer.out_channels, row.together, 0)
-        cost = Cost(few + (ms - few) / divisor, standard_error(row) / divisor, float(row.staged))
-        return Point(min(1.0, share), cost, extent)
+        cost = Cost(told, standard_error(row) / max(extent, ENOUGH), float(row.staged))
+        return Point(min(1.0, share), cost, max(0.0, extent))
 
     def _inputs(self, row: Row) -> float:
         """The share of its inputs that neighbours leave a layer."""
@@ -222,11 +224,17 @@ class LayerCosts:
         return known[min(known, key=lambda rate: abs(math.log(rate / choice.rate)))] if known else 0
 
 
-def _well_told(points: list[Point]) -> list[Point]:
-    """Without those that a small part of the layer told, but below the shares that larger parts tell."""
+def _well_told(points: Sequence[Point]) -> list[Point]:
+    """Without what a small part of the layer told, but below the shares that larger parts tell: no more than these."""
     enough = [point for point in points if point.extent >= ENOUGH]
-    lowest = min((point.share for point in enough), default=math.inf)
-    return [point for point in points if point.extent >= ENOUGH or point.share < lowest]
+    if not enough:
+        return list(points)
+    lowest = min(enough, key=lambda point: point.share)
+    below = [point for point in points if point.extent < ENOUGH and point.share < lowest.share]
+    return [
+        *(replace(p, cost=replace(p.cost, ms=min(p.cost.ms, lowest.cost.ms))) for p in below),
+        *enough,
+    ]
 
 
 def _removes_filters(row: Row) -> bool:

@@ -82,7 +82,8 @@ class Refiner:
         shares = {choice: kept_share(layer, choice) for choice in self._choices[key]}
         found: dict[Choice, float] = {}
         for scheme in sorted({choice.scheme for choice in shares}):
-            points = [point for point in costs.points.get(scheme, ()) if point.extent >= ENOUGH]
+            told = costs.points.get(scheme, [])
+            points = [point for point in told if point.extent >= ENOUGH] or told
             for choice in (choice for choice in shares if choice.scheme == scheme):
                 times = sum(row.choice == choice for row in rows)
                 found[choice] = _doubt(shares[choice], [*points, costs.dense], times)

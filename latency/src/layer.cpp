@@ -74,10 +74,12 @@ Priced ChannelLayer::on_curve(const Option& option, const Extent& left) const {
 Priced ChannelLayer::between(const Option& option, const Extent& left) const {
   const auto [kept, stored, own] = left;
   const Priced all = option.curve->at(kept * computed_share(own, filters_, option.together, 0));
-  const Priced none = narrowed(kept * own, std::min(own, stored));
-  if (stored == 1.0 || none.ms >= all.ms) return all;
-  const double zeros = own < 1.0 ? std::max(0.0, stored - own) / (1.0 - own) : 0.0;
-  return {none.ms + zeros * (all.ms - none.ms), std::hypot(none.error, zeros * all.error), all.staged};
+  if (stored == 1.0 || own >= 1.0) return all;
+  const Priced few = narrowed(kept * own, std::min(own, stored));
+  if (few.ms >= all.ms) return all;
+  const double places = std::max(0.0, stored - own) / (1.0 - own), none = 1.0 - places;
+  return {none * few.ms + places * all.ms, std::hypot(none * few.error, places * all.error),
+          none * few.staged + places * all.staged};
 }
 
 Priced ChannelLayer::narrowed(double kept, double stored) const {

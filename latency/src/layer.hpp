@@ -89,7 +89,8 @@ class ChannelLayer : public Layer {
   Priced on_curve(const Option& option, const Extent& left) const override;
 
  private:
-  // Filters were removed of which neighbours keep some in their places: between a layer without these and one with all.
+  // Filters were removed of which neighbours keep some in their places: between a layer of few filters and one that keeps
+  // all places.
   Priced between(const Option& option, const Extent& left) const;
 
   int filters_;

@@ -120,5 +120,13 @@ def test_more_filters_may_be_computed_as_those_measured_before_were() -> None:
         assert surface.at(1.0, outputs / 16) == pytest.approx(ms), outputs
 
 
+def test_what_was_measured_is_not_undercut_by_smaller_widths() -> None:
+    surface = WidthSurface({(4, 8): 2.0, (4, 16): 5.0}, (4, 16), together={8: 4, 16: 16})
+    assert surface.at(1.0, 1.0) == pytest.approx(5.0)
+    assert surface.at(1.0, 0.75) == pytest.approx(3.0)
+    least = WidthSurface({(4, 8): 2.0, (4, 16): 5.0}, (4, 16), least=1.0, together={8: 4, 16: 16})
+    assert least.at(1.0, 0.75) == pytest.approx(2.5)
+
+
 def test_a_single_point_is_flat() -> None:
     assert WidthSurface({(8, 8): 4.0}, (8, 8)).at(0.25, 0.25) == 4.0
