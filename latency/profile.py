@@ -28,7 +28,7 @@ from .rows import Row, Survey, standard_error
 from .survey import Progress, survey
 from .weighing import Weighing
 
-PRICING = 5
+PRICING = 6
 """Version of how rows are priced: another one predicts other times from the same rows."""
 UNSTEADY = 0.05
 """Largest uncertainty from rows that were never steady, as a share of the dense network, that a search accepts."""
