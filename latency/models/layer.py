@@ -23,6 +23,7 @@ from .curves import Cost, DensityCurve, Priced, WidthSurface, mean
 ENOUGH = 0.5
 """Share of a layer that was there, from which what it took tells what the whole layer takes."""
 _LEAST_EXTENT = 1e-3
+"""Extent up to which nothing is told of the rest of a layer."""
 _NEVER = 1e-9
 K = TypeVar("K")
 

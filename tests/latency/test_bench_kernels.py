@@ -36,7 +36,8 @@ def test_a_roof_is_plausible(isa: str) -> None:
     assert {f.threads for f in roof.fma} == {1, 2}
     assert roof.gflops == max(f.gflops for f in roof.fma if f.loop == "registers" and f.threads == 1) > 0
     assert [b.level for b in roof.bandwidths] == ["L1", "L2", "L3", "DRAM"]
-    assert roof.bandwidths[-1].read >= stream_bytes() >= sweep_bytes()  # of less the cache keeps a part
+    assert roof.bandwidths[-1].read >= stream_bytes() >= sweep_bytes()
+    assert stream_bytes() >= min(4 * cache_sizes()["L3"], 512 << 20)  # of less the cache keeps a part
     assert roof.bandwidth(1) == roof.bandwidths[0].gbps
     assert roof.bandwidth(math.inf) == roof.bandwidths[-1].gbps
     assert roof.to_dict()["gflops"] == roof.gflops
